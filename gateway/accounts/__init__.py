@@ -1,0 +1,1 @@
+"""Who may call: tenants, keys, and the check of a presented key."""

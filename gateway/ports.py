@@ -1,0 +1,145 @@
+"""The four places where the world is slow, costly or random, as the core sees them.
+
+Adapters satisfy these structurally; ``gateway.bootstrap`` is the only module that names adapters.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.errors import UpstreamError
+from gateway.model import Deployment, ModelKind, MusicSpec
+
+
+class Clock(Protocol):
+    """Time, so that tests can set it."""
+
+    def now_ms(self) -> int:
+        """Wall time, milliseconds since the Unix epoch. May jump."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back; only differences mean anything."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class TokenSource(Protocol):
+    """Google access tokens: cached, refreshed early, one refresh at a time."""
+
+    async def token(self) -> str | None:
+        """A token good for at least a minute, or None where calls go out unauthenticated (emulators).
+
+        Raises `UpstreamError` (fault MISCONFIGURED or NOT_SENT) when none can be had.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUrl:
+    """A URL that needs no other credential, and the moment (ms since epoch) it stops working."""
+
+    url: str
+    expires_at_ms: int
+
+
+class ObjectWriter(Protocol):
+    """One object on its way into storage. Invisible to readers until `commit` returns."""
+
+    async def write(self, block: bytes) -> None:
+        """Append. Blocks may be of any size; memory held per writer is bounded (about 1 MiB)."""
+        ...
+
+    async def commit(self) -> None:
+        """Make the object visible, durably, never replacing another. Raises `StorageError`."""
+        ...
+
+    async def abort(self) -> None:
+        """Forget it; nothing stays visible. Safe to call twice, and after a failed `commit`."""
+        ...
+
+
+class Storage(Protocol):
+    """Where audio is kept. Names are relative, '/'-separated, and never reused."""
+
+    async def create(self, name: str, *, content_type: str, metadata: Mapping[str, str]) -> ObjectWriter: ...
+
+    async def signed_url(self, name: str) -> SignedUrl:
+        """A URL for GET and HEAD with Range; the same one until half of its life is gone."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Remove; removing what is not there is not an error."""
+        ...
+
+    async def check(self) -> None:
+        """Cheap readiness probe; raises `StorageError` with what is wrong."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class ClipSink(Protocol):
+    """Takes the decoded bytes of one clip as they arrive."""
+
+    async def write(self, block: bytes) -> None:
+        """Raises `UpstreamError` (BROKEN) when the bytes cannot be audio, `StorageError` on storage trouble."""
+        ...
+
+    async def finish(self) -> None:
+        """The clip's string ended. Raises like `write`, also when the audio is shorter than it claims."""
+        ...
+
+    async def abort(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One paid call: which clips of the task it should yield, and the seed if it is fixed.
+
+    ``clip_indexes`` are the task's clip numbers, in the order in which the answer's clips fill them.
+    """
+
+    spec: MusicSpec
+    clip_indexes: tuple[int, ...]
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """What came back. ``delivered`` counts clips whose sinks were finished, in order.
+
+    ``error`` says why clips are missing; with some delivered it explains the shortfall only.
+    ``provider_metadata`` is the answer less its audio, for the attempt row (bounded to 16 kB of JSON).
+    """
+
+    delivered: int
+    error: UpstreamError | None
+    provider_metadata: str
+
+
+class MusicModel(Protocol):
+    """A family of models behind one wire format."""
+
+    kind: ModelKind
+
+    def calls(self, spec: MusicSpec, missing: Sequence[int]) -> tuple[ModelCall, ...]:
+        """The paid calls that would yield the missing clips. Pure."""
+        ...
+
+    async def generate(
+        self,
+        deployment: Deployment,
+        call: ModelCall,
+        new_sink: Callable[[int], ClipSink],
+        *,
+        deadline_s: float,
+    ) -> ModelReply:
+        """Make the call. ``new_sink(clip_index)`` is asked once per clip as its audio begins.
+
+        Never holds a clip in memory. Every sink it was given has been finished or aborted when it returns
+        or raises, also when it is cancelled. Raises `UpstreamError` when nothing was delivered;
+        `StorageError` from a sink passes through.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Tasks: admitting them, running them, telling how they stand."""

@@ -1,0 +1,1 @@
+"""Calls to Vertex AI, one module per wire format. Answers are decoded as they arrive."""
