@@ -1,0 +1,107 @@
+# `make` lists the targets. Everything is installed into .venv from hash-locked files; nothing else on the
+# machine is changed, except that `setup-dev` adds the Debian packages that the image tests need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header $(if $(UPGRADE),--upgrade)
+
+# Two workers for the two cores of a small CI machine. `loadgroup` keeps the image tests, which share one build,
+# on one of them.
+TEST_WORKERS ?= 2
+TESTS ?= tests
+PYTEST := $(BIN)/python -m pytest -p tests.no_skips -n $(TEST_WORKERS) --dist loadgroup
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev run test lint check lock bench image clean
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMPS)/setup ## Create .venv with the gateway and what it needs to run.
+
+setup-dev: $(STAMPS)/setup-dev $(STAMPS)/system ## Add what tests and linters need.
+
+run: setup ## Start a complete gateway on this machine, with an emulator in place of Vertex AI.
+	@exec $(BIN)/gateway demo
+
+test: setup-dev ## Run all tests, with the coverage gate.
+	@$(PYTEST) --cov --cov-report=term $(TESTS)
+
+lint: setup-dev ## Format, lint, types, layers, Dockerfile, workflows, shell.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/zizmor --offline --quiet .github/workflows
+	$(BIN)/shellcheck .ci/run
+
+# Two calls, so that `make -j check` cannot mix their output: CI reads the test runner's closing line.
+check: ## What CI runs: lint, then test.
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test
+
+# The development set is solved first and constrains the others, so that what is tested is what ships.
+lock: $(STAMPS)/venv ## Re-create the requirement files; UPGRADE=1 takes newer versions.
+	$(LOCK) -o requirements-dev.txt pyproject.toml --extra dev
+	$(LOCK) -o requirements.txt pyproject.toml --constraints requirements-dev.txt
+	$(LOCK) -o requirements-build.txt --group build --constraints requirements-dev.txt
+
+bench: setup-dev ## Measure throughput, latency and memory.
+	$(BIN)/python -m tests.bench
+
+image: ## Build the container image with Docker, Podman or Buildah, whichever is there.
+	@engine=$$(command -v docker || command -v podman || command -v buildah) \
+		|| { echo "make image needs docker, podman or buildah" >&2; exit 1; }; \
+	exec "$$engine" build --tag gateway .
+
+clean: ## Remove the environment and every cache; ./data stays.
+	rm -rf $(VENV) dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache
+	find gateway tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is written last, so an interrupted step is simply done again. An environment that does not start, or
+# has no pip, is thrown away; one that works is kept.
+$(STAMPS)/venv: requirements-build.txt
+	@command -v $(PYTHON) >/dev/null \
+		|| { echo "No $(PYTHON) here: install Python 3.11 or newer, or say make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and \
+	$(PYTHON) is " + sys.version.split()[0] + ": say make PYTHON=python3.12, for instance")'
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| $(PYTHON) -m venv --clear $(VENV) \
+		|| { echo "$(PYTHON) cannot create environments: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-build.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/setup: $(STAMPS)/venv requirements.txt pyproject.toml
+	@$(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements.txt
+	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q gateway
+	@touch $@
+
+$(STAMPS)/setup-dev: $(STAMPS)/setup requirements-dev.txt
+	@$(UV) pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# The image tests build the Dockerfile for real. Where that cannot be (no apt-get, no rights) the other tests
+# still run, and those say what they miss.
+SYSTEM_PACKAGES := buildah debootstrap debian-archive-keyring
+$(STAMPS)/system: Makefile
+	@set -e; mkdir -p $(STAMPS); \
+	if command -v buildah >/dev/null && command -v debootstrap >/dev/null; then touch $@; exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "The image tests need $(SYSTEM_PACKAGES), which are Debian packages: they will not run here." >&2; \
+		exit 0; \
+	elif [ "$$(id -u)" = 0 ]; then sudo=; \
+	elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
+	else \
+		echo "The image tests need: sudo apt-get install $(SYSTEM_PACKAGES). Without, they will not run." >&2; \
+		exit 0; \
+	fi; \
+	$$sudo apt-get update -qq; \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		$(SYSTEM_PACKAGES) >/dev/null; \
+	touch $@
