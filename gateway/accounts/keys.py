@@ -1,0 +1,69 @@
+"""API keys: their format, how one is made, and what is kept of it.
+
+    mg_live_<public id: 12>_<secret: 32><checksum: 6>
+
+all in base62. The public id names the key in lists and logs. The checksum is the CRC-32 of everything
+before it, so a typo is refused without a look-up and a scanner can tell our keys from noise. Only the
+SHA-256 of the whole key is kept: the secret has 190 bits, so a slow hash would protect nothing more.
+"""
+
+import binascii
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+PUBLIC_ID_LENGTH = 12
+SECRET_LENGTH = 32
+CHECKSUM_LENGTH = 6
+
+_FORMAT = re.compile(r"(mg_live_([0-9A-Za-z]{12})_[0-9A-Za-z]{32})([0-9A-Za-z]{6})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedKey:
+    """A well-formed key, reduced to what a check needs."""
+
+    public_id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class MintedKey:
+    """A new key. ``text`` is shown once and kept nowhere."""
+
+    public_id: str
+    text: str
+    sha256: str
+
+
+def mint(choose: Callable[[str], str]) -> MintedKey:
+    """Make a key from ``choose``, which picks one character of a string (`secrets.choice`)."""
+    public_id = "".join(choose(ALPHABET) for _ in range(PUBLIC_ID_LENGTH))
+    secret = "".join(choose(ALPHABET) for _ in range(SECRET_LENGTH))
+    body = f"mg_live_{public_id}_{secret}"
+    text = body + checksum(body)
+    return MintedKey(public_id, text, hash_key(text))
+
+
+def parse(text: str) -> PresentedKey | None:
+    """What was presented, or None when it cannot be a key of ours."""
+    match = _FORMAT.fullmatch(text)
+    if match is None or checksum(match[1]) != match[3]:
+        return None
+    return PresentedKey(match[2], hash_key(text))
+
+
+def hash_key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def checksum(body: str) -> str:
+    """CRC-32 in base62, six characters, most significant first."""
+    value = binascii.crc32(body.encode())
+    digits = []
+    for _ in range(CHECKSUM_LENGTH):
+        value, digit = divmod(value, len(ALPHABET))
+        digits.append(ALPHABET[digit])
+    return "".join(reversed(digits))

@@ -1,0 +1,114 @@
+"""Tenants and keys: every statement about them."""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from gateway.db.engine import Tx
+from gateway.db.tables import api_keys, tenants
+from gateway.model import ApiKey, Tenant, TenantStatus
+
+_KEYS_BY_ID = (
+    sa.select(api_keys, tenants.c.status.label("tenant_status"))
+    .join(tenants, tenants.c.id == api_keys.c.tenant_id)
+    .where(api_keys.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
+_INSERT_TENANT = sa.insert(tenants)
+_INSERT_KEY = sa.insert(api_keys)
+_LIST_TENANTS = sa.select(tenants).order_by(tenants.c.created_at_ms, tenants.c.id)
+_TENANT = sa.select(tenants).where(tenants.c.id == sa.bindparam("tenant_id"))
+_TENANT_BY_NAME = sa.select(tenants).where(tenants.c.name == sa.bindparam("name"))
+_LIST_KEYS = sa.select(api_keys).order_by(api_keys.c.created_at_ms, api_keys.c.id)
+_REVOKE_KEY = (
+    sa.update(api_keys)
+    .where(api_keys.c.id == sa.bindparam("key_id"), api_keys.c.revoked_at_ms.is_(None))
+    .values(revoked_at_ms=sa.bindparam("now_ms"))
+)
+
+
+def insert_tenant(tx: Tx, tenant: Tenant) -> None:
+    tx.execute(
+        _INSERT_TENANT,
+        {
+            "id": tenant.id,
+            "name": tenant.name,
+            "status": tenant.status.value,
+            "created_at_ms": tenant.created_at_ms,
+            "rpm": tenant.rpm,
+            "max_concurrent": tenant.max_concurrent,
+            "max_queued": tenant.max_queued,
+            "weight": tenant.weight,
+        },
+    )
+
+
+def list_tenants(tx: Tx) -> tuple[Tenant, ...]:
+    return tuple(_tenant(row) for row in tx.execute(_LIST_TENANTS))
+
+
+def get_tenant(tx: Tx, tenant_id: str) -> Tenant | None:
+    row = tx.execute(_TENANT, {"tenant_id": tenant_id}).one_or_none()
+    return _tenant(row) if row is not None else None
+
+
+def find_tenant(tx: Tx, name: str) -> Tenant | None:
+    row = tx.execute(_TENANT_BY_NAME, {"name": name}).one_or_none()
+    return _tenant(row) if row is not None else None
+
+
+def insert_key(tx: Tx, key: ApiKey) -> None:
+    tx.execute(
+        _INSERT_KEY,
+        {
+            "id": key.id,
+            "tenant_id": key.tenant_id,
+            "name": key.name,
+            "sha256": key.sha256,
+            "created_at_ms": key.created_at_ms,
+            "rpm": key.rpm,
+            "expires_at_ms": key.expires_at_ms,
+            "revoked_at_ms": key.revoked_at_ms,
+        },
+    )
+
+
+def list_keys(tx: Tx, tenant_id: str | None) -> tuple[ApiKey, ...]:
+    statement = _LIST_KEYS if tenant_id is None else _LIST_KEYS.where(api_keys.c.tenant_id == tenant_id)
+    return tuple(_key(row) for row in tx.execute(statement))
+
+
+def get_keys(tx: Tx, ids: Iterable[str]) -> dict[str, tuple[ApiKey, TenantStatus]]:
+    """Keys and their tenants' status by key id; unknown ids are absent."""
+    rows = tx.execute(_KEYS_BY_ID, {"ids": list(ids)})
+    return {row.id: (_key(row), TenantStatus(row.tenant_status)) for row in rows}
+
+
+def revoke_key(tx: Tx, key_id: str, *, now_ms: int) -> bool:
+    """True when this call revoked it; False when it was revoked before or does not exist."""
+    return tx.execute(_REVOKE_KEY, {"key_id": key_id, "now_ms": now_ms}).rowcount == 1
+
+
+def _tenant(row: sa.Row[tuple[object, ...]]) -> Tenant:
+    return Tenant(
+        id=row.id,
+        name=row.name,
+        status=TenantStatus(row.status),
+        created_at_ms=row.created_at_ms,
+        rpm=row.rpm,
+        max_concurrent=row.max_concurrent,
+        max_queued=row.max_queued,
+        weight=row.weight,
+    )
+
+
+def _key(row: sa.Row[tuple[object, ...]]) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        name=row.name,
+        sha256=row.sha256,
+        created_at_ms=row.created_at_ms,
+        rpm=row.rpm,
+        expires_at_ms=row.expires_at_ms,
+        revoked_at_ms=row.revoked_at_ms,
+    )

@@ -1,0 +1,195 @@
+"""SQLite under SQLAlchemy Core: one writer with group commit, one reader, both threads kept by aiosqlite.
+
+A transaction is a plain function that takes an open `Tx`. The whole function runs in the connection's
+thread: a hop per transaction, not per statement (see DECISIONS.md, "Whole transactions in the thread").
+Writes that arrive while one is being committed share the next commit, each in its own savepoint, so
+``synchronous=FULL`` costs one fsync for all of them.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import aiosqlite
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from gateway.errors import ErrorCode, Unavailable
+
+T = TypeVar("T")
+
+#: An open transaction. Statements only; nothing below `gateway.tasks` begins or ends one.
+Tx = sa.Connection
+
+logger = logging.getLogger(__name__)
+
+_BUSY_TIMEOUT_S = 10.0
+_GROUP_LIMIT = 64
+_RETRY_AFTER_S = 5.0
+
+
+class SqliteThread:
+    """One SQLite connection in a thread of its own. aiosqlite owns both; SQLAlchemy speaks through them."""
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self._path = path
+        self._read_only = read_only
+        self._raw: sqlite3.Connection | None = None
+        self._thread = aiosqlite.Connection(self._connect, iter_chunk_size=64)
+        self._engine = sa.create_engine("sqlite://", creator=self._existing, poolclass=StaticPool)
+        sa.event.listen(self._engine, "begin", self._begin)
+        self._connection: sa.Connection | None = None
+
+    def _connect(self) -> sqlite3.Connection:
+        # isolation_level=None: SQLAlchemy and `_begin` say when a transaction starts, not the driver.
+        raw = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        raw.execute("PRAGMA journal_mode=WAL")
+        raw.execute("PRAGMA synchronous=FULL")
+        raw.execute("PRAGMA foreign_keys=ON")
+        if self._read_only:
+            raw.execute("PRAGMA query_only=ON")
+        self._raw = raw
+        return raw
+
+    def _existing(self) -> sqlite3.Connection:
+        if self._raw is None:  # pragma: no cover - `open` comes first
+            raise RuntimeError("the connection is not open")
+        return self._raw
+
+    def _begin(self, connection: sa.Connection) -> None:
+        # A writer takes its lock at once: no deadlock can arise from upgrading a read lock later.
+        connection.exec_driver_sql("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
+
+    async def open(self) -> None:
+        await self._thread
+        self._connection = await self.run(self._engine.connect)
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Run in the connection's thread. Publicly, aiosqlite runs single statements only."""
+        execute: Callable[..., Awaitable[T]] = self._thread._execute  # noqa: SLF001 - see the docstring
+        return await execute(function, *args)
+
+    def connection(self) -> sa.Connection:
+        if self._connection is None:  # pragma: no cover - `open` comes first
+            raise RuntimeError("the connection is not open")
+        return self._connection
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self.run(self._connection.close)
+            self._connection = None
+        await self._thread.close()
+        self._engine.dispose(close=False)
+
+
+class _Work(Generic[T]):
+    """A write on its way: the function, and where its outcome goes."""
+
+    __slots__ = ("function", "future", "outcome")
+
+    def __init__(self, function: Callable[[Tx], T], future: "asyncio.Future[T]") -> None:
+        self.function = function
+        self.future = future
+        self.outcome: T | BaseException | None = None
+
+
+class Database:
+    """Runs transactions. Raises `Unavailable` when the database cannot take or give."""
+
+    def __init__(self, writer: SqliteThread, reader: SqliteThread) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._waiting: list[_Work[Any]] = []
+        self._committer: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, path: Path) -> "Database":
+        """Open an existing, migrated database."""
+        writer, reader = SqliteThread(path, read_only=False), SqliteThread(path, read_only=True)
+        await writer.open()
+        await reader.open()
+        return cls(writer, reader)
+
+    async def close(self) -> None:
+        if self._committer is not None:
+            await self._committer
+        await self._reader.close()
+        await self._writer.close()
+
+    async def read(self, function: Callable[[Tx], T]) -> T:
+        """Run a function in a read transaction: one consistent snapshot."""
+        try:
+            return await self._reader.run(_in_transaction, self._reader.connection(), function)
+        except sa.exc.DBAPIError as error:
+            raise _unavailable(error) from error
+
+    async def write(self, function: Callable[[Tx], T]) -> T:
+        """Run a function in a write transaction; when this returns, its effect is on disk.
+
+        If it raises, nothing of it remains. A caller cancelled while waiting does not undo it.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Work(function, future))
+        if self._committer is None or self._committer.done():
+            self._committer = asyncio.create_task(self._commit_groups())
+        try:
+            return await asyncio.shield(future)
+        except sa.exc.DBAPIError as error:
+            raise _unavailable(error) from error
+
+    async def _commit_groups(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting[:_GROUP_LIMIT], self._waiting[_GROUP_LIMIT:]
+            try:
+                await self._writer.run(_commit_group, self._writer.connection(), group)
+            except BaseException as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it
+                for work in group:
+                    work.outcome = error
+            for work in group:
+                _deliver(work)
+
+
+def _deliver(work: _Work[Any]) -> None:
+    if work.future.done():  # pragma: no cover - the loop is closing and cancelled it
+        return
+    if isinstance(work.outcome, BaseException):
+        work.future.set_exception(work.outcome)
+        # The caller may have hung up; its exception is then nobody's, and that is fine.
+        work.future.exception()
+    else:
+        work.future.set_result(work.outcome)
+
+
+def _in_transaction(connection: sa.Connection, function: Callable[[Tx], T]) -> T:
+    with connection.begin():
+        return function(connection)
+
+
+def _commit_group(connection: sa.Connection, group: list[_Work[Any]]) -> None:
+    """Run each function in its own savepoint, then commit once for all."""
+    if len(group) == 1:
+        group[0].outcome = _in_transaction(connection, group[0].function)
+        return
+    with connection.begin():
+        for work in group:
+            try:
+                with connection.begin_nested():
+                    work.outcome = work.function(connection)
+            except sa.exc.OperationalError:
+                # Disk full or I/O trouble may have ended the whole transaction inside SQLite: fail the group.
+                raise
+            except Exception as error:  # noqa: BLE001 - one caller's refusal or mistake is nobody else's
+                work.outcome = error
+
+
+def _unavailable(error: sa.exc.DBAPIError) -> Unavailable:
+    logger.error("database: %s", error.orig)
+    return Unavailable(
+        "The gateway's database did not take the request; nothing was done. Try again shortly.",
+        code=ErrorCode.DATABASE_UNAVAILABLE,
+        internal=str(error.orig),
+        retry_after_s=_RETRY_AFTER_S,
+    )

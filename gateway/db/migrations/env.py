@@ -1,0 +1,14 @@
+"""Alembic's entry: the connection is handed in by `gateway.db.migrate`; there is no ini file."""
+
+from alembic import context
+
+from gateway.db.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transaction_per_migration=False,
+)
+with context.begin_transaction():
+    context.run_migrations()

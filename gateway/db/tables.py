@@ -1,0 +1,168 @@
+"""Tables, constraints, and the reason for each index.
+
+Times are milliseconds since the Unix epoch in UTC; money is millionths of a dollar. Alembic creates these
+in ``migrations/``; a test holds the two to each other.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from gateway.model import TaskState
+
+#: The newest migration. `gateway.db.migrate` brings a database here; opening compares this one word.
+SCHEMA_REVISION = "0001"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("rpm", Integer),
+    Column("max_concurrent", Integer),
+    Column("max_queued", Integer),
+    Column("weight", Integer, nullable=False),
+    UniqueConstraint("name"),
+    CheckConstraint("status IN ('active', 'suspended')", name="status"),
+    CheckConstraint("weight >= 1", name="weight"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("rpm", Integer),
+    Column("expires_at_ms", BigInteger),
+    Column("revoked_at_ms", BigInteger),
+    # `gateway key list --tenant`.
+    Index(None, "tenant_id"),
+)
+
+_STATES = ", ".join(f"'{state}'" for state in TaskState)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("key_id", ForeignKey("api_keys.id"), nullable=False),
+    # The key's and the tenant's own count of tasks. Two index probes and a subtraction then give the
+    # number of tasks in any window, however many there are: a limit is a query, not a counter.
+    Column("key_seq", BigInteger, nullable=False),
+    Column("tenant_seq", BigInteger, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("negative_prompt", Text),
+    Column("seed", BigInteger),
+    Column("duration_s", Integer),
+    Column("sample_count", Integer, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("price_micros", BigInteger, nullable=False),
+    Column("emulated", Boolean(create_constraint=False), nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("traceparent", Text),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("deadline_at_ms", BigInteger, nullable=False),
+    Column("not_before_ms", BigInteger, nullable=False),
+    Column("started_at_ms", BigInteger),
+    Column("finished_at_ms", BigInteger),
+    Column("attempt_count", Integer, nullable=False),
+    Column("lease_token", Text),
+    Column("lease_expires_at_ms", BigInteger),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    CheckConstraint(f"state IN ({_STATES})", name="state"),
+    CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="lease"),
+    CheckConstraint("sample_count BETWEEN 1 AND 4", name="sample_count"),
+    # Rates: the newest task of a key or tenant, and the oldest inside a window.
+    UniqueConstraint("key_id", "key_seq"),
+    Index(None, "key_id", "created_at_ms"),
+    UniqueConstraint("tenant_id", "tenant_seq"),
+    Index(None, "tenant_id", "created_at_ms"),
+)
+
+# Claiming and queue depth: only what waits, by tenant, oldest first. Ids begin with their time.
+Index("ix_tasks_waiting", tasks.c.tenant_id, tasks.c.id, sqlite_where=tasks.c.state == "queued",
+      postgresql_where=tasks.c.state == "queued")  # fmt: skip
+# Tenant concurrency and lease expiry: only what runs, which is little.
+Index("ix_tasks_running", tasks.c.tenant_id, tasks.c.lease_expires_at_ms,
+      sqlite_where=tasks.c.state == "running", postgresql_where=tasks.c.state == "running")  # fmt: skip
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("task_id", ForeignKey("tasks.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("finished_at_ms", BigInteger),
+    Column("clips_asked", Integer, nullable=False),
+    Column("clips_delivered", Integer, nullable=False),
+    Column("fault", Text),
+    Column("error_code", Text),
+    Column("upstream_status", Integer),
+    Column("provider_metadata", Text),
+    CheckConstraint("state IN ('started', 'succeeded', 'failed', 'unknown')", name="state"),
+    # The attempts of a task, in order; never two with one number.
+    UniqueConstraint("task_id", "number"),
+)
+
+outputs = Table(
+    "outputs",
+    metadata,
+    Column("task_id", ForeignKey("tasks.id"), primary_key=True),
+    Column("clip_index", Integer, primary_key=True),
+    Column("attempt_id", ForeignKey("attempts.id"), nullable=False),
+    Column("object_name", Text, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("duration_s", Float, nullable=False),
+    Column("sample_rate_hz", Integer, nullable=False),
+    Column("channels", Integer, nullable=False),
+    Column("seed", BigInteger),
+    UniqueConstraint("object_name"),
+)
+
+task_events = Table(
+    "task_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("task_id", ForeignKey("tasks.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("data", Text, nullable=False),
+    # The story of one task, in order.
+    Index(None, "task_id", "id"),
+)

@@ -1,0 +1,304 @@
+"""Tasks as work: claiming under a lease, attempts, clips, and the end.
+
+Every change compares and sets on (state, lease token): a worker whose lease has gone changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from gateway.db.engine import Tx
+from gateway.db.tables import attempts, outputs, tasks, tenants
+from gateway.db.tasks import add_event, task_from
+from gateway.model import Clip, Task, TaskError, TaskState
+
+_now = sa.bindparam("now_ms", type_=sa.BigInteger)
+
+# The tenants that have something waiting, found by skipping along ix_tasks_waiting: one probe a tenant,
+# however many tasks each has.
+_first = sa.select(sa.func.min(tasks.c.tenant_id).label("tenant_id")).where(tasks.c.state == "queued")
+_waiting = _first.cte("waiting", recursive=True)
+_next = (
+    sa.select(sa.func.min(tasks.c.tenant_id))
+    .where(tasks.c.state == "queued", tasks.c.tenant_id > _waiting.c.tenant_id)
+    .scalar_subquery()
+)
+_waiting = _waiting.union_all(sa.select(_next).where(_waiting.c.tenant_id.is_not(None)))
+
+_running_count = (
+    sa.select(sa.func.count())
+    .where(tasks.c.tenant_id == tenants.c.id, tasks.c.state == "running")
+    .correlate(tenants)
+    .scalar_subquery()
+)
+_oldest_ready = (
+    sa.select(tasks.c.id)
+    .where(tasks.c.tenant_id == tenants.c.id, tasks.c.state == "queued", tasks.c.not_before_ms <= _now)
+    .order_by(tasks.c.id)
+    .limit(1)
+    .correlate(tenants)
+    .scalar_subquery()
+)
+_QUEUES = sa.select(
+    tenants.c.id,
+    tenants.c.weight,
+    tenants.c.max_concurrent,
+    _running_count.label("running"),
+    _oldest_ready.label("task_id"),
+).join(_waiting, _waiting.c.tenant_id == tenants.c.id)
+
+_CLAIM = (
+    sa.update(tasks)
+    .where(tasks.c.id == sa.bindparam("task_id"), tasks.c.state == "queued")
+    .values(
+        state="running",
+        lease_token=sa.bindparam("token"),
+        lease_expires_at_ms=sa.bindparam("expires_at_ms"),
+        started_at_ms=sa.func.coalesce(tasks.c.started_at_ms, _now),
+    )
+    .returning(*tasks.c)
+)
+_mine = (
+    tasks.c.id == sa.bindparam("task_id"),
+    tasks.c.state == "running",
+    tasks.c.lease_token == sa.bindparam("token"),
+)
+_RENEW = sa.update(tasks).where(*_mine).values(lease_expires_at_ms=sa.bindparam("expires_at_ms"))
+_COUNT_ATTEMPT = (
+    sa.update(tasks)
+    .where(*_mine)
+    .values(attempt_count=tasks.c.attempt_count + 1)
+    .returning(tasks.c.attempt_count)
+)
+_HOLDS = sa.select(sa.literal(1)).select_from(tasks).where(*_mine)
+_FINISH = (
+    sa.update(tasks)
+    .where(*_mine)
+    .values(
+        state=sa.bindparam("new_state"),
+        finished_at_ms=_now,
+        lease_token=None,
+        lease_expires_at_ms=None,
+        error_code=sa.bindparam("new_error_code"),
+        error_detail=sa.bindparam("new_error_detail"),
+    )
+)
+_REQUEUE = (
+    sa.update(tasks)
+    .where(*_mine)
+    .values(
+        state="queued",
+        lease_token=None,
+        lease_expires_at_ms=None,
+        not_before_ms=sa.bindparam("not_before"),
+    )
+)
+_EXPIRE = (
+    sa.update(tasks)
+    .where(tasks.c.state == "running", tasks.c.lease_expires_at_ms < _now)
+    .values(state="queued", lease_token=None, lease_expires_at_ms=None, not_before_ms=_now)
+    .returning(tasks.c.id)
+)
+_INSERT_ATTEMPT = sa.insert(attempts)
+_END_ATTEMPT = (
+    sa.update(attempts)
+    .where(attempts.c.id == sa.bindparam("attempt_id"), attempts.c.state == "started")
+    .values(
+        state=sa.bindparam("new_state"),
+        finished_at_ms=_now,
+        clips_delivered=sa.bindparam("delivered"),
+        fault=sa.bindparam("new_fault"),
+        error_code=sa.bindparam("new_error_code"),
+        upstream_status=sa.bindparam("status"),
+        provider_metadata=sa.bindparam("metadata"),
+    )
+)
+_LOSE_ATTEMPTS = (
+    sa.update(attempts)
+    .where(attempts.c.task_id.in_(sa.bindparam("ids", expanding=True)), attempts.c.state == "started")
+    .values(state="unknown", finished_at_ms=_now, fault="unknown")
+)
+_INSERT_OUTPUT = sa.insert(outputs)
+_STORED = sa.select(outputs.c.clip_index).where(outputs.c.task_id == sa.bindparam("task_id"))
+_SPENT = sa.select(sa.func.count()).where(
+    attempts.c.task_id == sa.bindparam("task_id"),
+    sa.or_(attempts.c.fault.is_(None), attempts.c.fault.not_in(["busy", "not_sent"])),
+)
+_COUNT_WAITING = (
+    sa.select(tasks.c.model, sa.func.count()).where(tasks.c.state == "queued").group_by(tasks.c.model)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One tenant's turn at the workers: what it runs, and the oldest of its tasks that may start."""
+
+    tenant_id: str
+    weight: int
+    max_concurrent: int | None
+    running: int
+    task_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's right to a task until ``expires_at_ms``."""
+
+    task: Task
+    token: str
+    deadline_at_ms: int
+    stored: frozenset[int]
+    attempts_spent: int
+
+
+def list_queues(tx: Tx, *, now_ms: int) -> tuple[Queue, ...]:
+    """Every tenant that has tasks waiting; ``task_id`` is None while all of them cool down."""
+    rows = tx.execute(_QUEUES, {"now_ms": now_ms})
+    return tuple(Queue(r.id, r.weight, r.max_concurrent, r.running, r.task_id) for r in rows)
+
+
+def claim(tx: Tx, task_id: str, *, token: str, now_ms: int, expires_at_ms: int) -> Lease | None:
+    """Take a queued task. None when somebody else was quicker."""
+    row = tx.execute(
+        _CLAIM, {"task_id": task_id, "token": token, "now_ms": now_ms, "expires_at_ms": expires_at_ms}
+    ).one_or_none()
+    if row is None:
+        return None
+    add_event(tx, task_id, "running", at_ms=now_ms)
+    fresh = row.attempt_count == 0
+    return Lease(
+        task=task_from(row),
+        token=token,
+        deadline_at_ms=row.deadline_at_ms,
+        stored=frozenset() if fresh else frozenset(tx.execute(_STORED, {"task_id": task_id}).scalars()),
+        attempts_spent=0 if fresh else tx.execute(_SPENT, {"task_id": task_id}).scalar_one(),
+    )
+
+
+def renew(tx: Tx, leases: Sequence[tuple[str, str]], *, expires_at_ms: int) -> tuple[str, ...]:
+    """Prolong (task id, token) pairs; the ids whose lease was already gone are returned."""
+    return tuple(
+        task_id
+        for task_id, token in leases
+        if tx.execute(_RENEW, {"task_id": task_id, "token": token, "expires_at_ms": expires_at_ms}).rowcount
+        == 0
+    )
+
+
+def holds(tx: Tx, task_id: str, token: str) -> bool:
+    return tx.execute(_HOLDS, {"task_id": task_id, "token": token}).one_or_none() is not None
+
+
+def begin_attempt(
+    tx: Tx, task_id: str, *, token: str, attempt_id: str, deployment: str, clips_asked: int, now_ms: int
+) -> bool:
+    """Record a paid call before it is made. False when the lease is gone: make no call."""
+    number = tx.execute(_COUNT_ATTEMPT, {"task_id": task_id, "token": token}).scalar_one_or_none()
+    if number is None:
+        return False
+    tx.execute(
+        _INSERT_ATTEMPT,
+        {
+            "id": attempt_id,
+            "task_id": task_id,
+            "number": number,
+            "deployment": deployment,
+            "state": "started",
+            "started_at_ms": now_ms,
+            "clips_asked": clips_asked,
+            "clips_delivered": 0,
+        },
+    )
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How a call ended: ``state`` is succeeded, failed or unknown."""
+
+    attempt_id: str
+    state: str
+    clips: tuple[Clip, ...]
+    fault: str | None = None
+    error_code: str | None = None
+    status: int | None = None
+    provider_metadata: str | None = None
+
+
+def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
+    """Record the end of a call and the clips it left in storage. The caller holds the lease."""
+    tx.execute(
+        _END_ATTEMPT,
+        {
+            "attempt_id": end.attempt_id,
+            "new_state": end.state,
+            "now_ms": now_ms,
+            "delivered": len(end.clips),
+            "new_fault": end.fault,
+            "new_error_code": end.error_code,
+            "status": end.status,
+            "metadata": end.provider_metadata,
+        },
+    )
+    for clip in end.clips:
+        tx.execute(
+            _INSERT_OUTPUT,
+            {
+                "task_id": task_id,
+                "clip_index": clip.index,
+                "attempt_id": end.attempt_id,
+                "object_name": clip.object_name,
+                "mime_type": clip.mime_type,
+                "size_bytes": clip.size_bytes,
+                "sha256": clip.sha256,
+                "duration_s": clip.duration_s,
+                "sample_rate_hz": clip.sample_rate_hz,
+                "channels": clip.channels,
+                "seed": clip.seed,
+            },
+        )
+
+
+def finish(
+    tx: Tx, task_id: str, *, token: str, state: TaskState, error: TaskError | None, now_ms: int
+) -> bool:
+    """Move a running task to its end. False when the lease is gone."""
+    changed = tx.execute(
+        _FINISH,
+        {
+            "task_id": task_id,
+            "token": token,
+            "new_state": state.value,
+            "now_ms": now_ms,
+            "new_error_code": error.code if error else None,
+            "new_error_detail": error.detail if error else None,
+        },
+    ).rowcount
+    if changed:
+        add_event(tx, task_id, state.value, at_ms=now_ms)
+    return changed == 1
+
+
+def requeue(tx: Tx, task_id: str, *, token: str, not_before_ms: int, reason: str, now_ms: int) -> bool:
+    """Give a running task back, to be claimed from ``not_before_ms`` on. False when the lease is gone."""
+    changed = tx.execute(_REQUEUE, {"task_id": task_id, "token": token, "not_before": not_before_ms}).rowcount
+    if changed:
+        tx.execute(_LOSE_ATTEMPTS, {"ids": [task_id], "now_ms": now_ms})
+        add_event(tx, task_id, "requeued", at_ms=now_ms, data={"reason": reason})
+    return changed == 1
+
+
+def expire_leases(tx: Tx, *, now_ms: int) -> tuple[str, ...]:
+    """Put tasks of dead workers back in the queue. Their open calls may have been paid: outcome unknown."""
+    ids = list(tx.execute(_EXPIRE, {"now_ms": now_ms}).scalars())
+    if ids:
+        tx.execute(_LOSE_ATTEMPTS, {"ids": ids, "now_ms": now_ms})
+        for task_id in ids:
+            add_event(tx, task_id, "requeued", at_ms=now_ms, data={"reason": "lease_expired"})
+    return tuple(ids)
+
+
+def count_waiting(tx: Tx) -> dict[str, int]:
+    """Queued tasks by model."""
+    return {row[0]: row[1] for row in tx.execute(_COUNT_WAITING)}

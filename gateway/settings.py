@@ -1,0 +1,161 @@
+"""Every setting: a name, a default and a sentence. Read once, by the command line.
+
+The environment variable is ``GATEWAY_`` plus the name in capitals, except HOST, PORT and
+STORAGE_EMULATOR_HOST, which the world has named already.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gateway.model import MICROS_PER_USD, Deployment, ModelKind
+
+SQLITE_SCHEME = "sqlite+aiosqlite:///"
+
+
+class Settings(BaseSettings):
+    """Frozen; unknown ``GATEWAY_*`` names are the command line's to refuse (see `unknown_names`)."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="ignore", env_file=None)
+
+    data_dir: Path = Field(Path("data"), description="Where embedded things live: database, audio, secret.")
+    database_url: str = Field(
+        "",
+        description="`sqlite+aiosqlite:///path`; empty means `gateway.db` under GATEWAY_DATA_DIR.",
+    )
+    storage_url: str = Field(
+        "",
+        description="`file:///dir` or `gs://bucket/prefix`; empty means `audio` under GATEWAY_DATA_DIR.",
+    )
+    storage_emulator_host: str = Field(
+        "",
+        validation_alias=AliasChoices("STORAGE_EMULATOR_HOST"),
+        description="A Cloud Storage emulator to use in place of Google's, as Google's own clients do.",
+    )
+    url_ttl_s: int = Field(
+        43_200,
+        ge=60,
+        le=604_800,
+        description="Life of a signed audio URL in seconds; without a key file Google promises 12 h at most.",
+    )
+    project: str = Field("", description="Google Cloud project; gives one Lyria 2 deployment.")
+    location: str = Field("us-central1", description="Where that deployment is called.")
+    musicgen_endpoint: str = Field(
+        "",
+        pattern=r"^(projects/[^/]+/locations/[^/]+/endpoints/[^/]+)?$",
+        description="`projects/…/locations/…/endpoints/…` of a MusicGen endpoint, for the standard route.",
+    )
+    vertex_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/]+)?/?$",
+        description="Replaces `https://LOCATION-aiplatform.googleapis.com`; paths stay as Google's.",
+    )
+    google_auth: Literal["adc", "anonymous"] = Field(
+        "adc", description="`adc` (application default credentials) or `anonymous` (emulators)."
+    )
+    emulated: bool = Field(
+        False, description="Say on every task that an emulator made it; `gateway demo` sets this."
+    )
+    lyria2_price_usd: float = Field(0.06, ge=0, description="Price of one Lyria 2 clip in dollars.")
+    musicgen_price_usd: float = Field(0.0, ge=0, description="Price of one MusicGen clip in dollars.")
+    signing_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Signs local audio URLs; made and kept under GATEWAY_DATA_DIR when absent.",
+    )
+    public_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/]+.*)?$",
+        description="Where callers reach the gateway; empty means `http://localhost:PORT`.",
+    )
+    host: str = Field(
+        "127.0.0.1", validation_alias=AliasChoices("HOST"), description="Address to listen on."
+    )
+    port: int = Field(
+        8080, ge=0, le=65_535, validation_alias=AliasChoices("PORT"), description="Port to listen on."
+    )
+    concurrency: int = Field(8, ge=0, le=1000, description="Tasks this process runs at once; 0 runs none.")
+    lease_s: float = Field(
+        60.0, ge=1, description="Seconds a claimed task may go without renewal before another worker has it."
+    )
+    max_attempts: int = Field(4, ge=1, le=20, description="Paid calls per clip that a task may cost at most.")
+    task_timeout_s: float = Field(
+        900.0, ge=1, description="Seconds from acceptance after which a task is not tried again."
+    )
+    call_timeout_s: float = Field(180.0, ge=1, description="Seconds one call to a model may take.")
+    wait_s: float = Field(
+        270.0, ge=0, le=3600, description="Seconds a POST waits for its music by default; then 202."
+    )
+    default_rpm: int = Field(
+        60, ge=1, description="Requests a minute for a key that names no limit of its own."
+    )
+    default_max_queued: int = Field(
+        100, ge=1, description="Queued tasks of a tenant that names no limit of its own."
+    )
+    grace_s: float = Field(
+        8.0, ge=0, description="Seconds to finish running work after SIGTERM; Cloud Run kills at 10."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`json` (Cloud Logging), `text`, or `auto`: text on a terminal."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @model_validator(mode="after")
+    def _known_schemes(self) -> "Settings":
+        if self.database_url and not self.database_url.startswith(SQLITE_SCHEME):
+            raise ValueError(f"GATEWAY_DATABASE_URL must begin with {SQLITE_SCHEME}")
+        if self.storage_url and not self.storage_url.startswith(("file:///", "gs://")):
+            raise ValueError("GATEWAY_STORAGE_URL must begin with file:/// or gs://")
+        return self
+
+    @property
+    def database_path(self) -> Path:
+        if self.database_url:
+            return Path(self.database_url.removeprefix(SQLITE_SCHEME))
+        return self.data_dir / "gateway.db"
+
+    @property
+    def effective_public_url(self) -> str:
+        return self.public_url.rstrip("/") or f"http://localhost:{self.port}"
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Where models can be called, in order of preference for the standard route."""
+        found = []
+        if self.musicgen_endpoint:
+            _, project, _, location, _, _ = self.musicgen_endpoint.split("/")
+            found.append(
+                Deployment(
+                    name="musicgen",
+                    kind=ModelKind.MUSICGEN,
+                    project=project,
+                    location=location,
+                    endpoint=self.musicgen_endpoint,
+                    price_micros=round(self.musicgen_price_usd * MICROS_PER_USD),
+                )
+            )
+        if self.project:
+            found.append(
+                Deployment(
+                    name="lyria-002",
+                    kind=ModelKind.LYRIA2,
+                    project=self.project,
+                    location=self.location,
+                    endpoint=None,
+                    price_micros=round(self.lyria2_price_usd * MICROS_PER_USD),
+                )
+            )
+        return tuple(found)
+
+
+def variable_name(field: str) -> str:
+    """The environment variable of a field of `Settings`."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"GATEWAY_{field.upper()}"
+
+
+def unknown_names(environment: dict[str, str]) -> tuple[str, ...]:
+    """``GATEWAY_*`` names in the environment that are no setting: a typo must not mean "no limit"."""
+    known = {variable_name(field) for field in Settings.model_fields}
+    return tuple(sorted(n for n in environment if n.startswith("GATEWAY_") and n not in known))
