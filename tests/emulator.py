@@ -1,0 +1,84 @@
+"""The emulator for tests: a process of its own on a free loopback port. Imports nothing of gateway.
+
+    with start_emulator() as emulator:
+        emulator.script({"preset": "recitation"}, {"cut_at_byte": 5000, "model": "musicgen", "times": 2})
+        ... call emulator.url + "/v1/projects/p/locations/l/publishers/google/models/lyria-002:predict" ...
+        assert emulator.calls()["paid"] == 1
+
+What a fault may say is documented at `gateway.emulator.faults.Fault`. Clips of Lyria 2 are one second long
+here unless ``lyria_seconds`` says otherwise.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+_ANNOUNCEMENT = "emulator ready on "
+_STOP_TIMEOUT_S = 20.0
+
+
+class RunningEmulator:
+    """A running emulator and its controls. ``url`` has no slash at its end."""
+
+    def __init__(self, url: str, process: "subprocess.Popen[str]") -> None:
+        self.url = url
+        self.process = process
+        self._control = httpx.Client(base_url=f"{url}/control", timeout=30.0, trust_env=False)
+
+    def script(self, *faults: dict[str, Any]) -> None:
+        """Append faults to the queue; each is used by the next call that matches it."""
+        self._send("POST", "/faults", list(faults))
+
+    def calls(self) -> dict[str, Any]:
+        """``received``, ``paid``, ``clips`` (paid ones), ``answered``, ``blocked``, ``invalid``, ``failed``,
+        ``cut``, ``abandoned``, ``running``, ``peak_running``, the same ``by_model``, and ``calls``: the last
+        ones in order."""
+        return self._send("GET", "/calls")
+
+    def queued_faults(self) -> int:
+        return int(self._send("GET", "/faults")["queued"])
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Change ``latency_s``, ``lyria_seconds``, ``default_seed``; returns all of them."""
+        return self._send("POST", "/settings", changes)
+
+    def reset(self) -> None:
+        """Forget faults and calls, and go back to the settings that tests start with."""
+        self._send("DELETE", "/faults")
+        self._send("DELETE", "/calls")
+        self.settings(latency_s=0.0, lyria_seconds=1.0, default_seed=None)
+
+    def close(self) -> None:
+        self._control.close()
+
+    def _send(self, method: str, path: str, document: Any = None) -> dict[str, Any]:
+        response = self._control.request(method, path, json=document)
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+
+@contextmanager
+def start_emulator(*options: str, lyria_seconds: float = 1.0) -> Iterator[RunningEmulator]:
+    """Start one and stop it in the end. ``options`` are further words for its command line."""
+    command = [sys.executable, "-m", "gateway.emulator.server", "--port", "0", "--watch-parent", *options]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline().strip()
+            assert line.startswith(_ANNOUNCEMENT), f"the emulator did not start: {line!r}"
+            emulator = RunningEmulator(line.removeprefix(_ANNOUNCEMENT), process)
+            try:
+                emulator.settings(lyria_seconds=lyria_seconds)
+                yield emulator
+            finally:
+                emulator.close()
+        finally:
+            process.terminate()
+            process.wait(_STOP_TIMEOUT_S)
