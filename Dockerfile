@@ -13,15 +13,15 @@ RUN python3 -m venv /opt/build \
 
 COPY requirements.txt ./
 RUN python3 -m venv --without-pip /opt/gateway \
-    && /opt/build/bin/uv pip install --quiet --no-cache --python /opt/gateway/bin/python3 \
+    && /opt/build/bin/uv pip install --quiet --no-cache --system-certs --python /opt/gateway/bin/python3 \
         --require-hashes --only-binary :all: -r requirements.txt
 
 COPY pyproject.toml README.md LICENSE openapi.yaml ./
 COPY gateway ./gateway
 # Bytecode is made here because the running user may not write it, and an import without it takes twice as long.
 # Unchecked: no tool that copies layers can make it look out of date by touching a time stamp.
-RUN /opt/build/bin/hatchling build --target wheel /dist \
-    && /opt/build/bin/uv pip install --quiet --no-cache --python /opt/gateway/bin/python3 --no-deps /dist/*.whl \
+RUN /opt/build/bin/hatchling build --target wheel --directory /dist \
+    && /opt/build/bin/uv pip install --quiet --no-cache --system-certs --python /opt/gateway/bin/python3 --no-deps /dist/*.whl \
     && find /opt/gateway/lib -type d -name tests -prune -exec rm -rf {} + \
     && /opt/gateway/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/gateway/lib
 
