@@ -29,6 +29,10 @@ def _oldest_inside(
 _WINDOWS = sa.select(
     _newest(tasks.c.key_seq, tasks.c.key_id, _key_id).scalar_subquery().label("key_newest"),
     _oldest_inside(tasks.c.key_seq, tasks.c.key_id, _key_id).scalar_subquery().label("key_oldest"),
+    sa.select(sa.func.min(tasks.c.created_at_ms))
+    .where(tasks.c.key_id == _key_id, tasks.c.created_at_ms > _since)
+    .scalar_subquery()
+    .label("key_oldest_at_ms"),
     _newest(tasks.c.tenant_seq, tasks.c.tenant_id, _tenant_id).scalar_subquery().label("tenant_newest"),
     _oldest_inside(tasks.c.tenant_seq, tasks.c.tenant_id, _tenant_id)
     .scalar_subquery()
@@ -69,6 +73,7 @@ class Windows:
 
     key_newest: int
     key_count: int
+    key_oldest_at_ms: int | None
     tenant_newest: int
     tenant_count: int
     last_created_at_ms: int
@@ -89,6 +94,7 @@ def read_windows(tx: Tx, *, key_id: str, tenant_id: str, since_ms: int, queue_li
     return Windows(
         key_newest=row.key_newest or 0,
         key_count=row.key_newest - row.key_oldest + 1 if row.key_oldest is not None else 0,
+        key_oldest_at_ms=row.key_oldest_at_ms,
         tenant_newest=row.tenant_newest or 0,
         tenant_count=row.tenant_newest - row.tenant_oldest + 1 if row.tenant_oldest is not None else 0,
         last_created_at_ms=row.last_created_at_ms or 0,

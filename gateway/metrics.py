@@ -1,0 +1,123 @@
+"""Every Prometheus metric, declared once, with closed label values."""
+
+import platform
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from gateway.model import ModelKind, TaskState
+
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15, 30, 60, 120, 300)
+_UPSTREAM_BUCKETS = (0.05, 0.25, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 120, 180, 300)
+
+
+class CallOutcome(StrEnum):
+    """How a call to a model ended: delivered, or one of `gateway.errors.AttemptFault`, or storage."""
+
+    DELIVERED = "delivered"
+    PARTIAL = "partial"
+    REFUSED = "refused"
+    RECITATION = "recitation"
+    BUSY = "busy"
+    NOT_SENT = "not_sent"
+    UNKNOWN = "unknown"
+    BROKEN = "broken"
+    MISCONFIGURED = "misconfigured"
+    STORAGE = "storage"
+
+
+class Metrics:
+    """The process's metrics, in a registry of their own."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        registry = self.registry
+        self._requests = Counter(
+            "gateway_http_requests_total",
+            "HTTP requests answered, by route template, method and status.",
+            ["route", "method", "status"],
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "gateway_http_request_seconds",
+            "Seconds from the request's first byte to the answer's last, by route template.",
+            ["route"],
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._tasks = Counter(
+            "gateway_tasks_total",
+            "Tasks that entered a state, by model and state.",
+            ["model", "state"],
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "gateway_tasks_waiting", "Tasks queued now, by model.", ["model"], registry=registry
+        )
+        self.running = Gauge("gateway_tasks_running", "Tasks this process runs now.", registry=registry)
+        self._upstream_seconds = Histogram(
+            "gateway_upstream_seconds",
+            "Seconds a call to a model took, by model.",
+            ["model"],
+            buckets=_UPSTREAM_BUCKETS,
+            registry=registry,
+        )
+        self._upstream_calls = Counter(
+            "gateway_upstream_calls_total",
+            "Calls to a model, by model and outcome.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self._stored_bytes = Counter(
+            "gateway_stored_bytes_total",
+            "Bytes of audio put into storage, by model.",
+            ["model"],
+            registry=registry,
+        )
+        self.loop_lag = Histogram(
+            "gateway_event_loop_lag_seconds",
+            "How late the event loop woke a timer.",
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+            registry=registry,
+        )
+        Gauge("gateway_build_info", "Always 1.", ["version", "python"], registry=registry).labels(
+            version, platform.python_version()
+        ).set(1)
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        for model in ModelKind:
+            self._waiting.labels(model.value).set(0)
+            for state in TaskState:
+                self._tasks.labels(model.value, state.value)
+            for outcome in CallOutcome:
+                self._upstream_calls.labels(model.value, outcome.value)
+
+    def request_answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """``route`` is a template of ours or ``unmatched``; ``method`` one of HTTP's or ``other``."""
+        children = self._children.get((route, method, status))
+        if children is None:
+            children = (
+                self._requests.labels(route, method, str(status)),
+                self._request_seconds.labels(route),
+            )
+            self._children[route, method, status] = children
+        children[0].inc()
+        children[1].observe(seconds)
+
+    def task_changed(self, model: ModelKind, state: TaskState) -> None:
+        self._tasks.labels(model.value, state.value).inc()
+
+    def call_ended(self, model: ModelKind, outcome: CallOutcome, seconds: float) -> None:
+        self._upstream_calls.labels(model.value, outcome.value).inc()
+        self._upstream_seconds.labels(model.value).observe(seconds)
+
+    def bytes_stored(self, model: ModelKind, size_bytes: int) -> None:
+        self._stored_bytes.labels(model.value).inc(size_bytes)
+
+    def waiting_counted(self, waiting: dict[str, int]) -> None:
+        for model in ModelKind:
+            self._waiting.labels(model.value).set(waiting.get(model.value, 0))
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,106 @@
+"""Admission: one transaction that takes a request whole or leaves no trace of it.
+
+Limits are counted from the task rows themselves inside the transaction that adds one, so a burst cannot
+slip through together and a refused request uses up nothing.
+"""
+
+import math
+from dataclasses import dataclass
+
+from gateway.db import accounts, tasks
+from gateway.db.engine import Tx
+from gateway.errors import ErrorCode, LimitReached, LimitState, Unauthorized
+from gateway.model import ApiKey, Task, Tenant, TenantStatus
+
+WINDOW_S = 60
+_WINDOW_MS = WINDOW_S * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """Limits of keys and tenants that name none of their own."""
+
+    rpm: int
+    max_queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The task as it was written, and the key's rate after it."""
+
+    task: Task
+    rate: LimitState
+
+
+def admit(tx: Tx, task: Task, *, deadline_at_ms: int, defaults: Defaults) -> Admitted:
+    """Write the task if every limit allows it.
+
+    Raises `LimitReached` naming the limit and when to come back, `Unauthorized` when the key or its tenant
+    has been stopped since it was checked.
+    """
+    key, tenant = _valid(tx, task)
+    max_queued = tenant.max_queued or defaults.max_queued
+    now_ms = task.created_at_ms
+    windows = tasks.read_windows(
+        tx,
+        key_id=key.id,
+        tenant_id=tenant.id,
+        since_ms=now_ms - _WINDOW_MS,
+        queue_limit=max_queued,
+    )
+    rpm = key.rpm or defaults.rpm
+    if windows.key_count >= rpm:
+        freed_at_ms = tasks.key_task_created_at(tx, key_id=key.id, seq=windows.key_newest - rpm + 1)
+        raise _too_fast("key", rpm, _seconds_until(freed_at_ms, now_ms))
+    if tenant.rpm is not None and windows.tenant_count >= tenant.rpm:
+        seq = windows.tenant_newest - tenant.rpm + 1
+        freed_at_ms = tasks.tenant_task_created_at(tx, tenant_id=tenant.id, seq=seq)
+        raise _too_fast("tenant", tenant.rpm, _seconds_until(freed_at_ms, now_ms))
+    if windows.queued >= max_queued:
+        raise _queue_full(max_queued)
+    tasks.insert_task(
+        tx,
+        task,
+        key_seq=windows.key_newest + 1,
+        tenant_seq=windows.tenant_newest + 1,
+        deadline_at_ms=deadline_at_ms,
+    )
+    tasks.add_event(tx, task.id, "queued", at_ms=now_ms)
+    oldest_at_ms = windows.key_oldest_at_ms if windows.key_oldest_at_ms is not None else now_ms
+    rate = LimitState("key", rpm, WINDOW_S, rpm - windows.key_count - 1, _seconds_until(oldest_at_ms, now_ms))
+    return Admitted(task, rate)
+
+
+def _valid(tx: Tx, task: Task) -> tuple[ApiKey, Tenant]:
+    found = accounts.get_keys(tx, [task.key_id]).get(task.key_id)
+    tenant = accounts.get_tenant(tx, task.tenant_id)
+    if found is None or tenant is None or found[0].revoked_at_ms is not None:
+        raise Unauthorized("This API key was revoked; ask your platform team for another.")
+    if tenant.status is not TenantStatus.ACTIVE:
+        raise Unauthorized("This tenant is suspended; ask your platform team.")
+    return found[0], tenant
+
+
+def _seconds_until(created_at_ms: int | None, now_ms: int) -> int:
+    """Whole seconds, rounded up, until a task made then leaves the window; at least 1."""
+    if created_at_ms is None:
+        return WINDOW_S
+    return max(1, math.ceil((created_at_ms + _WINDOW_MS - now_ms) / 1000))
+
+
+def _too_fast(owner: str, rpm: int, retry_after_s: int) -> LimitReached:
+    return LimitReached(
+        f"This {owner} may make {rpm} requests in any {WINDOW_S} seconds and has made them. "
+        f"Come back in {retry_after_s} s.",
+        code=ErrorCode.RATE_LIMITED,
+        limit=LimitState(owner, rpm, WINDOW_S, 0, retry_after_s),
+    )
+
+
+def _queue_full(max_queued: int) -> LimitReached:
+    return LimitReached(
+        f"This tenant has {max_queued} tasks waiting, as many as it may. Wait for some to start, "
+        "or cancel some.",
+        code=ErrorCode.QUEUE_FULL,
+        limit=LimitState("queued", max_queued, 0, 0, 10),
+    )

@@ -1,0 +1,63 @@
+"""Which model serves a request, and what it costs: known before anything runs."""
+
+from dataclasses import replace
+
+from gateway.errors import ErrorCode, FieldError, InvalidRequest, Unavailable
+from gateway.model import Deployment, ModelKind, MusicSpec, Route
+
+#: Lyria 2 gives 32.8 s (vertex-facts §1.5); whole seconds up to this can be cut from it.
+LYRIA2_LONGEST_S = 32
+DEFAULT_DURATION_S = 30
+
+
+class Catalog:
+    """The configured deployments, in order of preference for the standard route."""
+
+    def __init__(self, deployments: tuple[Deployment, ...]) -> None:
+        self.deployments = deployments
+
+    def choose(self, route: Route, model: str | None) -> Deployment:
+        """The deployment for a request.
+
+        Raises `InvalidRequest` for a model not configured here, `Unavailable` when the route has none.
+        """
+        if model is not None:
+            return self._named(route, model)
+        wanted = [d for d in self.deployments if route is Route.STANDARD or d.kind is ModelKind.LYRIA2]
+        if not wanted:
+            raise Unavailable(
+                "No model is configured for this route. The operator sets GATEWAY_PROJECT for Lyria 2.",
+                code=ErrorCode.MODEL_UNAVAILABLE,
+                retry_after_s=60,
+            )
+        return wanted[0]
+
+    def by_kind(self, kind: ModelKind) -> Deployment | None:
+        """Where tasks of this model run now; None when the model was taken out of the configuration."""
+        return next((d for d in self.deployments if d.kind is kind), None)
+
+    def _named(self, route: Route, model: str) -> Deployment:
+        allowed = [d for d in self.deployments if route is Route.STANDARD or d.kind is ModelKind.LYRIA2]
+        for deployment in allowed:
+            if model == deployment.kind.value:
+                return deployment
+        names = ", ".join(d.kind.value for d in allowed) or "none"
+        detail = f"{model!r} is not available here; leave it out, or choose one of: {names}."
+        raise InvalidRequest((FieldError("model", "unknown_model", detail),))
+
+
+def fit(spec: MusicSpec, route: Route, deployment: Deployment) -> MusicSpec:
+    """The request as this deployment will serve it, its default length filled in.
+
+    Raises `InvalidRequest` when the model cannot give the length asked for.
+    """
+    if route is Route.LYRIA:
+        return spec
+    duration_s = spec.duration_s if spec.duration_s is not None else DEFAULT_DURATION_S
+    if deployment.kind is ModelKind.LYRIA2 and duration_s > LYRIA2_LONGEST_S:
+        detail = (
+            f"{deployment.kind.value}, the model configured here, gives at most {LYRIA2_LONGEST_S} seconds; "
+            "ask for less, or have a MusicGen endpoint configured."
+        )
+        raise InvalidRequest((FieldError("durationSeconds", "too_long_for_model", detail),))
+    return replace(spec, duration_s=duration_s)

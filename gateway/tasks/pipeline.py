@@ -1,0 +1,247 @@
+"""One task from lease to end: the calls that are still owed, their clips in storage, and what follows."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gateway.db import work
+from gateway.db.engine import Database, Tx
+from gateway.db.work import AttemptEnd, Lease
+from gateway.errors import AttemptFault, ErrorCode, StorageError, UpstreamError
+from gateway.metrics import CallOutcome, Metrics
+from gateway.model import Clip, Deployment, ModelKind, Task, TaskError, TaskState
+from gateway.ports import Clock, ModelCall, ModelReply, MusicModel, Storage
+from gateway.tasks.catalog import Catalog
+from gateway.tasks.clips import ClipShelf
+from gateway.tasks.ids import IdMaker
+from gateway.tasks.outcome import UNCOUNTED, Again, Finish, Progress, after_call
+
+logger = logging.getLogger(__name__)
+
+
+class LeaseLost(Exception):  # noqa: N818 - not an error: somebody else has the task now
+    """Another worker has the task, or it was canceled. Nothing more may be written for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelinePolicy:
+    max_attempts: int
+    call_timeout_s: float
+
+
+class Pipeline:
+    """Runs a leased task. Every write holds the lease; without it, nothing changes."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        models: dict[ModelKind, MusicModel],
+        catalog: Catalog,
+        metrics: Metrics,
+        clock: Clock,
+        new_id: IdMaker,
+        jitter: Callable[[], float],
+        policy: PipelinePolicy,
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._models = models
+        self._catalog = catalog
+        self._metrics = metrics
+        self._clock = clock
+        self._new_id = new_id
+        self._jitter = jitter
+        self._policy = policy
+
+    async def run(self, lease: Lease) -> TaskState:
+        """Make the calls that are owed. Returns the state the task was left in; raises `LeaseLost`."""
+        deployment = self._catalog.by_kind(lease.task.model)
+        if deployment is None:
+            return await self._settle(lease, None, Finish(TaskState.FAILED, _not_configured(lease.task)))
+        model = self._models[lease.task.model]
+        spec = lease.task.spec
+        limit = self._policy.max_attempts * len(model.calls(spec, range(spec.sample_count)))
+        missing = [index for index in range(spec.sample_count) if index not in lease.stored]
+        progress = Progress(
+            task=lease.task,
+            stored=len(lease.stored),
+            spent=lease.attempts_spent,
+            spent_limit=limit,
+            tried=lease.task.attempt_count,
+            left_s=self._left_s(lease),
+        )
+        calls = model.calls(spec, missing)
+        if progress.left_s <= 0:
+            return await self._settle(lease, None, after_call(progress, _too_late(), self._jitter()))
+        if not calls or progress.spent >= limit:
+            # A worker died between its last call and the end of the task, or with its last call open.
+            return await self._settle(lease, None, after_call(progress, _used_up(), self._jitter()))
+        for call in calls:
+            end, error = await self._call(lease, model, deployment, call)
+            progress = _advanced(progress, end, error, self._left_s(lease))
+            last = call is calls[-1]
+            if error is None and len(end.clips) == len(call.clip_indexes) and not last:
+                await self._record(lease, end)
+                continue
+            return await self._settle(lease, end, after_call(progress, error, self._jitter()))
+        raise AssertionError("the last call always settles")  # pragma: no cover
+
+    async def _call(
+        self, lease: Lease, model: MusicModel, deployment: Deployment, call: ModelCall
+    ) -> tuple[AttemptEnd, UpstreamError | None]:
+        task = lease.task
+        attempt_id = self._new_id.bare()
+        await self._begin(lease, attempt_id, deployment, call)
+        shelf = ClipShelf(self._storage, task, attempt_id, lambda index: _seed_of(call, index))
+        started_s = self._clock.monotonic_s()
+        reply, error = await self._generate(model, deployment, call, shelf, self._left_s(lease))
+        clips = shelf.stored()
+        for clip in clips:
+            self._metrics.bytes_stored(task.model, clip.size_bytes)
+        outcome = _outcome(error, len(clips), len(call.clip_indexes))
+        self._metrics.call_ended(task.model, outcome, self._clock.monotonic_s() - started_s)
+        if error is not None:
+            logger.warning(
+                "call to %s failed: %s",
+                deployment.name,
+                error.internal or error.detail,
+                extra={"code": error.code.value, "fault": error.fault.value, "status": error.status},
+            )
+        return _attempt_end(attempt_id, clips, error, reply), error
+
+    async def _generate(
+        self, model: MusicModel, deployment: Deployment, call: ModelCall, shelf: ClipShelf, left_s: float
+    ) -> tuple[ModelReply | None, UpstreamError | None]:
+        deadline_s = max(1.0, min(self._policy.call_timeout_s, left_s))
+        try:
+            reply = await model.generate(deployment, call, shelf.new_sink, deadline_s=deadline_s)
+        except UpstreamError as error:
+            return None, error
+        except StorageError as error:
+            return None, UpstreamError(
+                "The audio was made but could not be stored.",
+                code=ErrorCode.STORAGE_FAILED,
+                fault=AttemptFault.UNKNOWN,
+                internal=error.internal or error.detail,
+            )
+        return reply, reply.error
+
+    async def _begin(self, lease: Lease, attempt_id: str, deployment: Deployment, call: ModelCall) -> None:
+        """Record the call before it is made: after a crash it counts as one that may have been paid."""
+        now_ms = self._clock.now_ms()
+        held = await self._database.write(
+            lambda tx: work.begin_attempt(
+                tx,
+                lease.task.id,
+                token=lease.token,
+                attempt_id=attempt_id,
+                deployment=deployment.name,
+                clips_asked=len(call.clip_indexes),
+                now_ms=now_ms,
+            )
+        )
+        if not held:
+            raise LeaseLost(lease.task.id)
+
+    async def _record(self, lease: Lease, end: AttemptEnd) -> None:
+        now_ms = self._clock.now_ms()
+
+        def write(tx: Tx) -> None:
+            if not work.holds(tx, lease.task.id, lease.token):
+                raise LeaseLost(lease.task.id)
+            work.end_attempt(tx, lease.task.id, end, now_ms=now_ms)
+
+        await self._database.write(write)
+
+    async def _settle(self, lease: Lease, end: AttemptEnd | None, what: Finish | Again) -> TaskState:
+        """The last call's end and the task's next state in one transaction."""
+        now_ms = self._clock.now_ms()
+        task_id, token = lease.task.id, lease.token
+
+        def write(tx: Tx) -> TaskState:
+            if not work.holds(tx, task_id, token):
+                raise LeaseLost(task_id)
+            if end is not None:
+                work.end_attempt(tx, task_id, end, now_ms=now_ms)
+            if isinstance(what, Finish):
+                work.finish(tx, task_id, token=token, state=what.state, error=what.error, now_ms=now_ms)
+                return what.state
+            not_before_ms = now_ms + round(what.delay_s * 1000)
+            work.requeue(
+                tx, task_id, token=token, not_before_ms=not_before_ms, reason=what.reason, now_ms=now_ms
+            )
+            return TaskState.QUEUED
+
+        state = await self._database.write(write)
+        self._metrics.task_changed(lease.task.model, state)
+        return state
+
+    def _left_s(self, lease: Lease) -> float:
+        return (lease.deadline_at_ms - self._clock.now_ms()) / 1000
+
+
+def _seed_of(call: ModelCall, index: int) -> int | None:
+    return None if call.seed is None else (call.seed + call.clip_indexes.index(index)) % 2**32
+
+
+def _advanced(progress: Progress, end: AttemptEnd, error: UpstreamError | None, left_s: float) -> Progress:
+    free = error is not None and error.fault in UNCOUNTED
+    return replace(
+        progress,
+        stored=progress.stored + len(end.clips),
+        spent=progress.spent + (0 if free else 1),
+        tried=progress.tried + 1,
+        left_s=left_s,
+    )
+
+
+def _attempt_end(
+    attempt_id: str, clips: tuple[Clip, ...], error: UpstreamError | None, reply: ModelReply | None
+) -> AttemptEnd:
+    if error is None:
+        state = "succeeded"
+    else:
+        state = "unknown" if error.fault is AttemptFault.UNKNOWN else "failed"
+    return AttemptEnd(
+        attempt_id=attempt_id,
+        state=state,
+        clips=clips,
+        fault=error.fault.value if error else None,
+        error_code=error.code.value if error else None,
+        status=error.status if error else None,
+        provider_metadata=reply.provider_metadata if reply else None,
+    )
+
+
+def _outcome(error: UpstreamError | None, delivered: int, asked: int) -> CallOutcome:
+    if delivered == asked:
+        return CallOutcome.DELIVERED
+    if delivered:
+        return CallOutcome.PARTIAL
+    if error is None:
+        return CallOutcome.BROKEN
+    return CallOutcome.STORAGE if error.code is ErrorCode.STORAGE_FAILED else CallOutcome(error.fault.value)
+
+
+def _used_up() -> UpstreamError:
+    return UpstreamError(
+        "The model was called as often as one task may cost, and the outcome of the last call is unknown.",
+        code=ErrorCode.MODEL_UNAVAILABLE,
+        fault=AttemptFault.UNKNOWN,
+    )
+
+
+def _too_late() -> UpstreamError:
+    return UpstreamError(
+        "The task's time ran out before a model could finish it. Send it again.",
+        code=ErrorCode.MODEL_TIMEOUT,
+        fault=AttemptFault.NOT_SENT,
+    )
+
+
+def _not_configured(task: Task) -> TaskError:
+    return TaskError(
+        ErrorCode.MODEL_MISCONFIGURED.value,
+        f"{task.model.value} was taken out of this gateway's configuration while the task waited.",
+    )

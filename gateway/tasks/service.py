@@ -1,0 +1,116 @@
+"""What callers may do with tasks: submit one, see one, wait for one. Always within their own tenant."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.db import tasks
+from gateway.db.batching import BatchReader
+from gateway.db.engine import Database
+from gateway.errors import NotFound
+from gateway.metrics import Metrics
+from gateway.model import MusicSpec, Principal, Route, Task, TaskState
+from gateway.ports import Clock, SignedUrl, Storage
+from gateway.tasks.admission import Admitted, Defaults, admit
+from gateway.tasks.catalog import Catalog, fit
+from gateway.tasks.ids import IdMaker
+from gateway.tasks.signals import Signals
+
+# A task may end in another process: look at least this often while waiting.
+_LOOK_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A validated request. ``model`` is None to take the route's own choice."""
+
+    route: Route
+    spec: MusicSpec
+    model: str | None
+    metadata: Mapping[str, str]
+    request_id: str
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPolicy:
+    defaults: Defaults
+    timeout_s: float
+    emulated: bool
+
+
+class TaskService:
+    """Tasks as callers see them."""
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        catalog: Catalog,
+        signals: Signals,
+        metrics: Metrics,
+        clock: Clock,
+        new_id: IdMaker,
+        policy: TaskPolicy,
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._catalog = catalog
+        self._signals = signals
+        self._metrics = metrics
+        self._clock = clock
+        self._new_id = new_id
+        self._policy = policy
+        self._rows = BatchReader(database, tasks.get_tasks)
+
+    async def submit(self, principal: Principal, submission: Submission) -> Admitted:
+        """Accept a request: when this returns, the task is on disk and will be run, whatever happens here.
+
+        Raises `InvalidRequest`, `LimitReached`, `Unauthorized` or `Unavailable`; then nothing was kept.
+        """
+        deployment = self._catalog.choose(submission.route, submission.model)
+        spec = fit(submission.spec, submission.route, deployment)
+        now_ms = self._clock.now_ms()
+        task = Task(
+            id=self._new_id("task"),
+            tenant_id=principal.tenant_id,
+            key_id=principal.key_id,
+            route=submission.route,
+            model=deployment.kind,
+            state=TaskState.QUEUED,
+            spec=spec,
+            metadata=dict(submission.metadata),
+            price_micros=deployment.price_micros * spec.sample_count,
+            created_at_ms=now_ms,
+            emulated=self._policy.emulated,
+            request_id=submission.request_id,
+            traceparent=submission.traceparent,
+        )
+        deadline_at_ms = now_ms + round(self._policy.timeout_s * 1000)
+        admitted = await self._database.write(
+            lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=self._policy.defaults)
+        )
+        self._metrics.task_changed(task.model, TaskState.QUEUED)
+        self._signals.work.set()
+        return admitted
+
+    async def get(self, principal: Principal, task_id: str) -> Task:
+        """Raises `NotFound` for an unknown task and for another tenant's alike."""
+        task = await self._rows.get(task_id)
+        if task is None or task.tenant_id != principal.tenant_id:
+            raise NotFound("There is no such task of yours. Check the id you were given.")
+        return task
+
+    async def wait(self, principal: Principal, task_id: str, *, timeout_s: float) -> Task:
+        """The task once it has ended, or as it stands when the time is up or the process is going away."""
+        give_up_at_s = self._clock.monotonic_s() + timeout_s
+        with self._signals.watch(task_id) as watch:
+            while True:
+                task = await self.get(principal, task_id)
+                left_s = give_up_at_s - self._clock.monotonic_s()
+                if task.state.terminal or left_s <= 0 or self._signals.draining.is_set():
+                    return task
+                await watch.wait(min(left_s, _LOOK_EVERY_S))
+
+    async def links(self, task: Task) -> tuple[SignedUrl, ...]:
+        """A signed URL for each clip, the same one until half of its life is gone. Raises `StorageError`."""
+        return tuple([await self._storage.signed_url(clip.object_name) for clip in task.clips])

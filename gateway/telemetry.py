@@ -1,0 +1,106 @@
+"""Logs: JSON in Cloud Logging's shape, or lines for a terminal; with the ids of what is being done.
+
+Field names are those of https://cloud.google.com/logging/docs/structured-logging. Secrets never get here:
+what callers present is reduced to a public id or a hash before anything is logged, and any text that looks
+like a key or a signed URL is blanked by the formatter all the same.
+"""
+
+import contextlib
+import logging
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, TextIO
+
+import orjson
+
+_context: ContextVar[dict[str, str]] = ContextVar("log_context")
+
+_SECRET = re.compile(
+    r"(mg_(?:live|test)_[0-9A-Za-z]{12})_[0-9A-Za-z]{20,}|((?:X-Goog-)?[Ss]ignature=)[^&\s\"]+"
+)
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+
+
+@contextlib.contextmanager
+def log_context(**ids: str) -> Iterator[None]:
+    """Name what is being done in every log line of the block: request, tenant, key, task, trace."""
+    token = _context.set({**_context.get({}), **{name: value for name, value in ids.items() if value}})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def trace_id(traceparent: str | None) -> str:
+    """The trace id of a W3C ``traceparent`` header; empty when there is none or it is malformed."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    return match[1] if match else ""
+
+
+def redact(text: str) -> str:
+    return _SECRET.sub(lambda m: f"{m[1]}_***" if m[1] else f"{m[2]}***", text)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line. ``project`` completes trace names so that logs and traces join."""
+
+    def __init__(self, project: str) -> None:
+        super().__init__()
+        self._project = project
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "severity": record.levelname,
+            "time": _timestamp(record.created),
+            "message": record.getMessage(),
+            "logger": record.name,
+        }
+        for name, value in {**_context.get({}), **_extras(record)}.items():
+            if name == "trace":
+                trace = f"projects/{self._project}/traces/{value}" if self._project else value
+                line["logging.googleapis.com/trace"] = trace
+            else:
+                line[name] = value
+        if record.exc_info:
+            line["exception"] = "".join(traceback.format_exception(*record.exc_info))
+        return redact(orjson.dumps(line, default=str).decode())
+
+
+class TextFormatter(logging.Formatter):
+    """For people: time, level, message, then what is being done."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        ids = {**_context.get({}), **_extras(record)}
+        tail = "".join(f" {name}={value}" for name, value in ids.items() if value is not None)
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        text = f"{clock} {record.levelname.lower():7} {record.getMessage()}{tail}"
+        if record.exc_info:
+            text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        return redact(text)
+
+
+def configure_logging(log_format: str, level: str, project: str, stream: TextIO = sys.stderr) -> None:
+    """Send everything to one stream. ``log_format`` is json, text, or auto (text on a terminal)."""
+    as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter(project))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # Their own lines repeat ours, at a cost for each request.
+    for noisy in ("httpx", "httpcore", "uvicorn.access", "aiosqlite"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _timestamp(seconds: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1e6):06d}Z"
