@@ -5,6 +5,7 @@ Adapters satisfy these structurally; ``gateway.bootstrap`` is the only module th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from gateway.errors import UpstreamError
@@ -80,11 +81,34 @@ class Storage(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A finished object on the local disk. ``etag`` is quoted and strong; the file never changes."""
+
+    path: Path
+    size_bytes: int
+    content_type: str
+    etag: str
+    modified_ms: int
+
+
+class FileSource(Protocol):
+    """Resolves links that the local storage signed, for whoever serves the files."""
+
+    async def resolve(self, name: str, expires: str, signature: str) -> StoredFile:
+        """The file behind ``/files/{name}?expires=…&signature=…``, given the decoded parts of that URL.
+
+        Raises `GatewayError` (LINK_INVALID) for a link that was altered or has expired, and `NotFound`
+        (FILE_NOT_FOUND) for an object that is gone.
+        """
+        ...
+
+
 class ClipSink(Protocol):
     """Takes the decoded bytes of one clip as they arrive."""
 
     async def write(self, block: bytes) -> None:
-        """Raises `UpstreamError` (BROKEN) when the bytes cannot be audio, `StorageError` on storage trouble."""
+        """Raises `UpstreamError` (BROKEN) if the bytes cannot be audio, `StorageError` on storage trouble."""
         ...
 
     async def finish(self) -> None:
