@@ -23,6 +23,7 @@ COPY gateway ./gateway
 RUN /opt/build/bin/hatchling build --target wheel --directory /dist \
     && /opt/build/bin/uv pip install --quiet --no-cache --system-certs --python /opt/gateway/bin/python3 --no-deps /dist/*.whl \
     && find /opt/gateway/lib -type d -name tests -prune -exec rm -rf {} + \
+    && rm -f /opt/gateway/.lock \
     && /opt/gateway/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/gateway/lib
 
 

@@ -1,9 +1,9 @@
 """Builds the Dockerfile for real and runs the result, with no engine and no download of an image.
 
-Buildah builds with its slowest and least demanding settings (vfs, chroot isolation), which work inside another
-container. The base image is a stand-in: Debian's own Python 3.11 under the name that the Dockerfile asks for, with pip
-where the official image has it. So the instructions, paths, user and start-up are proved; the official base's
-contents are not.
+Buildah builds with its slowest and least demanding settings (vfs, chroot isolation), which work inside
+another container. The base image is a stand-in: Debian's own Python 3.11 under the name that the Dockerfile
+asks for, with pip where the official image has it. So the instructions, paths, user and start-up are proved;
+the official base's contents are not.
 
 The base and the last image are kept in the user's cache directory. The image is built again when a file that
 goes into it has changed.
@@ -115,7 +115,7 @@ def built_image(context: Path, cache_dir: Path) -> Iterator[Image]:
     """
     if reason := why_unavailable():
         raise UnavailableError(reason)
-    recipe = hashlib.sha256("\0".join((BASE_NAME, DEBIAN_PACKAGES, FINISH_BASE)).encode()).hexdigest()[:16]
+    recipe = hashlib.sha256(f"{BASE_NAME} {DEBIAN_PACKAGES} {FINISH_BASE}".encode()).hexdigest()[:16]
     cache_dir.mkdir(parents=True, exist_ok=True)
     with (cache_dir / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -209,7 +209,7 @@ class Store:
 
 
 def _output(command: Sequence[str]) -> str:
-    """What `command` prints. Its failure carries everything it said, since a builder's reason can be anywhere."""
+    """What `command` prints. Its failure carries the end of what it said, which is where the reason is."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         error = subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)

@@ -1,7 +1,8 @@
 """A pytest plugin: in continuous integration a test that did not run is a failed run.
 
-Loaded with ``-p tests.no_skips``; active where CI is ``true``. Counts skipped tests and modules, and tests that
-were expected to fail and passed. With pytest-xdist it counts on the controller, which hears of every report.
+Loaded with ``-p tests.no_skips``; active where CI is ``true``. Counts skipped tests and modules, and tests
+that were expected to fail and passed. With pytest-xdist it counts on the controller, which hears of every
+report.
 """
 
 import os

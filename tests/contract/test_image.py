@@ -2,15 +2,14 @@
 
 import json
 import os
-import shutil
 import socket
 import stat
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,13 +111,13 @@ def test_lets_its_user_write_nowhere_but_to_data_and_scratch(image: Image) -> No
         for name in [*folders, *files]:
             path = Path(folder, name)
             status = path.lstat()
-            own = status.st_uid == UID or status.st_gid == UID
+            own = UID in (status.st_uid, status.st_gid)
             if not stat.S_ISLNK(status.st_mode) and (own or status.st_mode & stat.S_IWOTH):
                 writable.add("/" + str(path.relative_to(image.root)))
     assert {path for path in writable if not path.startswith("/dev/")} <= scratch
 
 
-def test_stays_small(image: Image, record_property: pytest.RecordProperty) -> None:
+def test_stays_small(image: Image, record_property: Callable[[str, object], None]) -> None:
     added_bytes = image.size_bytes - image.base_size_bytes
     record_property("image_bytes_over_base", added_bytes)
     assert 0 < added_bytes < LIMIT_BYTES, f"{added_bytes / MEGABYTE:.0f} MB over the base"
@@ -197,8 +196,8 @@ def test_runs_on_a_read_only_root_file_system(image: Image, tmp_path: Path) -> N
 def test_says_what_is_missing_where_images_cannot_be_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(UnavailableError, match="buildah.*make setup-dev"), built_image(ROOT, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError, match=r"buildah.*make setup-dev"), built_image(ROOT, tmp_path):
         pytest.fail("an image was built without a builder")
 
 
@@ -242,20 +241,31 @@ def free_port() -> int:
 def running(command: list[str], probe_url: str) -> Iterator[psutil.Process]:
     """The innermost process of `command`, once `probe_url` answers; ended with everything around it."""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr) as outer:
-        family = psutil.Process(outer.pid)
         try:
             wait_for(probe_url, outer)
-            yield next(p for p in (family, *family.children(recursive=True)) if p.uids().real == UID)
+            yield inner_process(outer)
         finally:
-            for process in reversed([family, *family.children(recursive=True)]):
-                if process.is_running() and process.uids().real == UID:
-                    process.terminate()
-            try:
-                outer.wait(START_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                for process in [*family.children(recursive=True), family]:
-                    process.kill()
-                raise
+            end(outer)
+
+
+def inner_process(outer: "subprocess.Popen[bytes]") -> psutil.Process:
+    """The process that runs as the image's user inside `outer`, which set up its surroundings."""
+    family = psutil.Process(outer.pid)
+    return next(p for p in (family, *family.children(recursive=True)) if p.uids().real == UID)
+
+
+def end(outer: "subprocess.Popen[bytes]") -> None:
+    if outer.poll() is not None:
+        return
+    with suppress(StopIteration, psutil.NoSuchProcess):
+        inner_process(outer).terminate()
+    try:
+        outer.wait(START_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        for process in psutil.Process(outer.pid).children(recursive=True):
+            process.kill()
+        outer.kill()
+        raise
 
 
 def wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
