@@ -55,12 +55,13 @@ class LocalStorage:
         await disk.in_thread(disk.sweep, self._directory / _INCOMING, older_than_s=older_than_s)
 
     async def create(self, name: str, *, content_type: str, metadata: Mapping[str, str]) -> "LocalWriter":
+        target = self._object_folder(name)
         identity = secrets.token_hex(16)
         about = orjson.dumps(
             {"name": name, "content_type": content_type, "metadata": dict(metadata), "etag": f'"{identity}"'}
         )
         folder = self._directory / _INCOMING / identity
-        return LocalWriter(disk.IncomingObject(folder, self._object_folder(name), about))
+        return LocalWriter(disk.IncomingObject(folder, target, about))
 
     async def signed_url(self, name: str) -> SignedUrl:
         return await self._urls.get(checked_name(name))
