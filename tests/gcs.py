@@ -45,6 +45,7 @@ class Fault(Enum):
     DONE_THEN_CUT = auto()  # taken, and no answer
     KEEP_PART = auto()  # a chunk of which only the first 256 KiB are kept
     KEEP_PART_THEN_CUT = auto()
+    KEEP_NOTHING = auto()  # 308, and yet nothing taken
     GONE = auto()  # 410: the upload is forgotten
     DENIED = auto()
     DAMAGE = auto()  # the object is stored with one byte changed
@@ -237,8 +238,8 @@ class Gcs:
                 return _error(400, f"sent {span}, kept {len(upload.data)}")
             if total == "*" and len(call.body) % STEP:
                 return _error(400, "not a multiple of 256 KiB")
-            part = fault in {Fault.KEEP_PART, Fault.KEEP_PART_THEN_CUT}
-            upload.data += call.body[:STEP] if part else call.body
+            limits = {Fault.KEEP_PART: STEP, Fault.KEEP_PART_THEN_CUT: STEP, Fault.KEEP_NOTHING: 0}
+            upload.data += call.body[: limits.get(fault)]
         if total != "*" and len(upload.data) == int(total):
             data = bytes(upload.data)
             answer = self._store(upload.resource, data[:-1] + b"?" if fault is Fault.DAMAGE else data)

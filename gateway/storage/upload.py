@@ -122,27 +122,27 @@ class GcsWriter:
             if final:
                 self._phase = _Phase.FINISHING
             response, lost = await self._put_chunk(final=final)
-            if response is None or response.status_code in RETRIED_STATUSES:
+            in_doubt = response is None or response.status_code in RETRIED_STATUSES
+            if response is None or in_doubt:
                 response = await self._ask_state(retries, response, lost, final=final)
-            if await self._took(response, retries, final=final):
+            if response.status_code != _RESUME:
+                await self._finish(response, final=final)
                 return
-
-    async def _took(self, response: httpx.Response, retries: Retries, *, final: bool) -> bool:
-        """Digest an answer that settles something; True when the object exists."""
-        if response.status_code == _RESUME:
             if self._confirm(response):
                 retries.progressed()
-            elif not await retries.wait(response):
+            elif not in_doubt and not await retries.wait(response):
                 raise failure("Cloud Storage keeps nothing of what it is sent.", response)
-            return False
-        if response.status_code in _DONE and final:
+
+    async def _finish(self, response: httpx.Response, *, final: bool) -> None:
+        """Digest an answer that ends the upload: return if the object exists and is ours, else raise."""
+        if final and response.status_code in _DONE:
             await self._verify(response)
-            return True
-        if final and await self._is_ours(response):
-            return True
-        if response.status_code in _SESSION_GONE:
+        elif final and await self._is_ours(response):
+            return
+        elif response.status_code in _SESSION_GONE:
             raise failure("Cloud Storage lost the upload half-way.", response)
-        raise _refusal(response)
+        else:
+            raise _refusal(response)
 
     async def _ask_state(
         self,
