@@ -76,6 +76,11 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+        self.scrape_incomplete = Counter(
+            "gateway_scrapes_incomplete_total",
+            "Scrapes that had to leave the queue out because the database did not answer.",
+            registry=registry,
+        )
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds",
             "How late the event loop woke a timer.",

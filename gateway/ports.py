@@ -159,6 +159,7 @@ class MusicModel(Protocol):
         new_sink: Callable[[int], ClipSink],
         *,
         deadline_s: float,
+        traceparent: str | None = None,
     ) -> ModelReply:
         """Make the call. ``new_sink(clip_index)`` is asked once per clip as its audio begins.
 

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from gateway.model import MICROS_PER_USD, Deployment, ModelKind
 
 SQLITE_SCHEME = "sqlite+aiosqlite:///"
+_ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised, not to be bound
 
 
 class Settings(BaseSettings):
@@ -68,11 +69,9 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "",
         pattern=r"^(https?://[^/]+.*)?$",
-        description="Where callers reach the gateway; empty means `http://localhost:PORT`.",
+        description="Where callers reach the gateway; empty means `http://HOST:PORT`.",
     )
-    host: str = Field(
-        "127.0.0.1", validation_alias=AliasChoices("HOST"), description="Address to listen on."
-    )
+    host: str = Field("127.0.0.1", validation_alias=AliasChoices("HOST"), description="Address to listen on.")
     port: int = Field(
         8080, ge=0, le=65_535, validation_alias=AliasChoices("PORT"), description="Port to listen on."
     )
@@ -118,7 +117,9 @@ class Settings(BaseSettings):
 
     @property
     def effective_public_url(self) -> str:
-        return self.public_url.rstrip("/") or f"http://localhost:{self.port}"
+        """Without a trailing slash. Where none is set, the address listened on, or localhost for any."""
+        host = "localhost" if self.host in _ANY_ADDRESS else self.host
+        return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
 
     def deployments(self) -> tuple[Deployment, ...]:
         """Where models can be called, in order of preference for the standard route."""

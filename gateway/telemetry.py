@@ -93,7 +93,7 @@ def configure_logging(log_format: str, level: str, project: str, stream: TextIO 
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Their own lines repeat ours, at a cost for each request.
-    for noisy in ("httpx", "httpcore", "uvicorn.access", "aiosqlite"):
+    for noisy in ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "aiosqlite", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

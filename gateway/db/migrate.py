@@ -21,7 +21,11 @@ def migrate(path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(path.with_name(path.name + ".migrating")):
-        engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.NullPool)
+        engine = sa.create_engine(
+            f"sqlite:///{path}", poolclass=sa.pool.NullPool, connect_args={"isolation_level": None}
+        )
+        # The driver would leave DDL outside any transaction: half a migration must not survive a crash.
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         try:
             with engine.begin() as connection:
                 config = Config()

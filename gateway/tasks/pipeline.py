@@ -95,7 +95,9 @@ class Pipeline:
         await self._begin(lease, attempt_id, deployment, call)
         shelf = ClipShelf(self._storage, task, attempt_id, lambda index: _seed_of(call, index))
         started_s = self._clock.monotonic_s()
-        reply, error = await self._generate(model, deployment, call, shelf, self._left_s(lease))
+        reply, error = await self._generate(
+            model, deployment, call, shelf, self._left_s(lease), task.traceparent
+        )
         clips = shelf.stored()
         for clip in clips:
             self._metrics.bytes_stored(task.model, clip.size_bytes)
@@ -111,11 +113,19 @@ class Pipeline:
         return _attempt_end(attempt_id, clips, error, reply), error
 
     async def _generate(
-        self, model: MusicModel, deployment: Deployment, call: ModelCall, shelf: ClipShelf, left_s: float
+        self,
+        model: MusicModel,
+        deployment: Deployment,
+        call: ModelCall,
+        shelf: ClipShelf,
+        left_s: float,
+        traceparent: str | None,
     ) -> tuple[ModelReply | None, UpstreamError | None]:
         deadline_s = max(1.0, min(self._policy.call_timeout_s, left_s))
         try:
-            reply = await model.generate(deployment, call, shelf.new_sink, deadline_s=deadline_s)
+            reply = await model.generate(
+                deployment, call, shelf.new_sink, deadline_s=deadline_s, traceparent=traceparent
+            )
         except UpstreamError as error:
             return None, error
         except StorageError as error:

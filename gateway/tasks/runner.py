@@ -16,7 +16,7 @@ from gateway.ports import Clock
 from gateway.tasks.fairshare import choose
 from gateway.tasks.pipeline import LeaseLost, Pipeline
 from gateway.tasks.signals import Signals
-from gateway.telemetry import log_context
+from gateway.telemetry import log_context, trace_id
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,12 @@ class Runner:
 
     async def _work(self, lease: Lease) -> None:
         task = lease.task
-        with log_context(task_id=task.id, tenant_id=task.tenant_id, request_id=task.request_id):
+        with log_context(
+            task_id=task.id,
+            tenant_id=task.tenant_id,
+            request_id=task.request_id,
+            trace=trace_id(task.traceparent),
+        ):
             try:
                 state = await self._pipeline.run(lease)
                 logger.info("task is %s", state.value)

@@ -1,0 +1,264 @@
+"""The composition root: every collaborator is built here, once, and closed here, in reverse.
+
+The only module that names adapters. Production parts are the defaults; a test hands in its own.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from gateway import __version__
+from gateway.accounts.authentication import Authenticator
+from gateway.accounts.service import Accounts
+from gateway.db import work
+from gateway.db.engine import Database
+from gateway.db.revision import current_revision
+from gateway.db.tables import SCHEMA_REVISION
+from gateway.errors import ConfigurationError
+from gateway.google import AnonymousTokens, GoogleTokens, HttpTransport, load_credentials
+from gateway.metrics import Metrics
+from gateway.model import ModelKind
+from gateway.ports import Clock, FileSource, MusicModel, Storage, TokenSource
+from gateway.settings import Settings
+from gateway.storage.api import GoogleApi
+from gateway.storage.gcs import GCS_URL, GcsStorage
+from gateway.storage.local import LocalStorage
+from gateway.storage.signers import EmulatorSigner, signer_for
+from gateway.storage.signing import Signer
+from gateway.tasks.admission import Defaults
+from gateway.tasks.catalog import Catalog
+from gateway.tasks.ids import IdMaker
+from gateway.tasks.pipeline import Pipeline, PipelinePolicy
+from gateway.tasks.runner import Runner, RunnerPolicy
+from gateway.tasks.service import TaskPolicy, TaskService
+from gateway.tasks.signals import Signals
+from gateway.upstream.client import VertexClient
+from gateway.upstream.lyria2 import Lyria2
+from gateway.upstream.musicgen import MusicGen
+
+_SECRET_BYTES = 32
+# Each running task holds one connection to Vertex, and its clips one to Cloud Storage.
+_CONNECTIONS_PER_TASK = 2
+_SPARE_CONNECTIONS = 16
+
+
+class SystemClock:
+    """`gateway.ports.Clock` on the machine's own."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a running gateway is made of. ``files`` is None where Cloud Storage serves the audio."""
+
+    clock: Clock
+    metrics: Metrics
+    database: Database
+    storage: Storage
+    files: FileSource | None
+    accounts: Accounts
+    authenticator: Authenticator
+    tasks: TaskService
+    runner: Runner
+    signals: Signals
+    new_id: IdMaker
+
+    async def count_waiting(self) -> dict[str, int]:
+        return await self.database.read(work.count_waiting)
+
+    async def check_database(self) -> None:
+        await self.database.read(work.count_waiting)
+
+
+async def migrate(settings: Settings) -> bool:
+    """Bring the database to this version's schema; True when there was something to do.
+
+    Raises `ConfigurationError` when the database is newer than this version.
+    """
+    path = settings.database_path
+    if await asyncio.to_thread(current_revision, path) == SCHEMA_REVISION:
+        return False
+    # Alembic takes a fifth of a second to import and most starts have nothing to migrate.
+    migrations = importlib.import_module("gateway.db.migrate")
+    await asyncio.to_thread(migrations.migrate, path)
+    return True
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The migrated database alone: for commands."""
+    await migrate(settings)
+    database = await Database.open(settings.database_path)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def make_accounts(database: Database, clock: Clock) -> Accounts:
+    return Accounts(database, clock, IdMaker(clock, secrets.token_bytes), secrets.choice)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Services]:
+    """Everything, connected and checked as far as it costs nothing. The runner is built but not started.
+
+    Raises `ConfigurationError` or `StorageError` when something cannot be had.
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings))
+        http = await stack.enter_async_context(_http_client(settings))
+        identity = await _open_identity(settings, clock, stack)
+        storage, files = await _open_storage(settings, clock, http, identity, stack)
+        metrics = Metrics(__version__)
+        signals = Signals()
+        catalog = Catalog(settings.deployments())
+        new_id = IdMaker(clock, secrets.token_bytes)
+        vertex = VertexClient(http, identity.tokens, settings.vertex_url.rstrip("/") or None, clock)
+        models: dict[ModelKind, MusicModel] = {
+            ModelKind.LYRIA2: Lyria2(vertex),
+            ModelKind.MUSICGEN: MusicGen(vertex),
+        }
+        pipeline = Pipeline(
+            database, storage, models, catalog, metrics, clock, new_id, random.SystemRandom().random,
+            PipelinePolicy(settings.max_attempts, settings.call_timeout_s),
+        )  # fmt: skip
+        runner = Runner(
+            database, pipeline, signals, metrics, clock, partial(secrets.token_hex, 16),
+            RunnerPolicy(settings.concurrency, settings.lease_s, settings.grace_s),
+        )  # fmt: skip
+        tasks = TaskService(
+            database, storage, catalog, signals, metrics, clock, new_id,
+            TaskPolicy(
+                Defaults(settings.default_rpm, settings.default_max_queued),
+                settings.task_timeout_s,
+                settings.emulated,
+            ),
+        )  # fmt: skip
+        yield Services(
+            clock=clock,
+            metrics=metrics,
+            database=database,
+            storage=storage,
+            files=files,
+            accounts=Accounts(database, clock, new_id, secrets.choice),
+            authenticator=Authenticator(database, clock),
+            tasks=tasks,
+            runner=runner,
+            signals=signals,
+            new_id=new_id,
+        )
+
+
+def _http_client(settings: Settings) -> httpx.AsyncClient:
+    connections = settings.concurrency * _CONNECTIONS_PER_TASK + _SPARE_CONNECTIONS
+    return httpx.AsyncClient(
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        follow_redirects=False,
+        headers={"User-Agent": f"music-gateway/{__version__}"},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """Who the gateway is to Google: its tokens, and its signer once there is an API to sign with."""
+
+    tokens: TokenSource
+    make_signer: Callable[[GoogleApi], Signer]
+
+
+async def _open_identity(settings: Settings, clock: Clock, stack: AsyncExitStack) -> _Identity:
+    if settings.google_auth == "anonymous":
+        return _Identity(AnonymousTokens(), lambda _: EmulatorSigner())
+    if not (settings.deployments() or settings.storage_url.startswith("gs://")):
+        return _Identity(AnonymousTokens(), lambda _: EmulatorSigner())
+    credentials = await load_credentials()
+    tokens = GoogleTokens(credentials, clock, transport=HttpTransport(httpx.Client(timeout=30.0)))
+    stack.push_async_callback(tokens.close)
+    return _Identity(tokens, lambda api: signer_for(credentials, api, tokens.service_account_email))
+
+
+async def _open_storage(
+    settings: Settings, clock: Clock, http: httpx.AsyncClient, identity: _Identity, stack: AsyncExitStack
+) -> tuple[Storage, FileSource | None]:
+    if settings.storage_url.startswith("gs://"):
+        bucket, prefix = _bucket_and_prefix(settings.storage_url)
+        api = GoogleApi(http, identity.tokens, clock, random.SystemRandom())
+        gcs = GcsStorage(
+            api,
+            bucket,
+            prefix,
+            identity.make_signer(api),
+            clock,
+            base_url=_emulator_url(settings.storage_emulator_host) or GCS_URL,
+            url_ttl_s=settings.url_ttl_s,
+        )
+        stack.push_async_callback(gcs.close)
+        return gcs, None
+    local = LocalStorage(
+        _local_directory(settings),
+        await asyncio.to_thread(signing_secret, settings),
+        settings.effective_public_url,
+        clock,
+        url_ttl_s=settings.url_ttl_s,
+    )
+    await local.open()
+    stack.push_async_callback(local.close)
+    return local, local
+
+
+def signing_secret(settings: Settings) -> bytes:
+    """The configured secret, or one made at the first start and kept under the data directory."""
+    if settings.signing_secret is not None:
+        return settings.signing_secret.get_secret_value().encode()
+    path = settings.data_dir / "signing-secret"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        # Written aside and linked into place: of two processes that start at once, both read one secret.
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        aside.touch(mode=0o600)
+        aside.write_text(secrets.token_hex(_SECRET_BYTES))
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(aside)
+        aside.unlink()
+    secret = path.read_bytes()
+    if len(secret) < _SECRET_BYTES:
+        raise ConfigurationError(f"{path} is too short to sign with; delete it to have a new one made.")
+    return secret
+
+
+def _local_directory(settings: Settings) -> Path:
+    if settings.storage_url:
+        return Path(urlsplit(settings.storage_url).path)
+    return settings.data_dir / "audio"
+
+
+def _bucket_and_prefix(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    if not parts.netloc:
+        raise ConfigurationError("GATEWAY_STORAGE_URL names no bucket: write gs://bucket/prefix.")
+    return parts.netloc, parts.path.strip("/")
+
+
+def _emulator_url(host: str) -> str:
+    return host if "://" in host or not host else f"http://{host}"

@@ -1,0 +1,143 @@
+"""``gateway demo``: the whole main job on one machine, with nothing configured."""
+
+import asyncio
+import contextlib
+import json
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import click
+import uvloop
+
+from gateway.accounts.service import Limits
+from gateway.bootstrap import Services
+from gateway.cli.environment import fail, read_settings
+from gateway.cli.server import bind, serve
+from gateway.errors import ConfigurationError, GatewayError, Unauthorized
+from gateway.settings import Settings
+from gateway.telemetry import configure_logging
+
+_PROMPT = "uplifting electronic track with soft piano and warm pads"
+_EMULATOR_START_S = 30.0
+_EMULATOR_STOP_S = 5.0
+
+
+@click.command("demo")
+def command() -> None:
+    settings = read_settings()
+    configure_logging(settings.log_format, settings.log_level, settings.project)
+    listener = bind(settings)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+
+    async def work() -> None:
+        async with _with_models(settings) as complete:
+            await serve(complete, listener, lambda services: _announce(complete, services))
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work())
+    except GatewayError as error:
+        fail(error)
+
+
+@contextlib.asynccontextmanager
+async def _with_models(settings: Settings) -> AsyncIterator[Settings]:
+    """The settings as they are when they name a model, else with an emulator of our own behind them."""
+    if settings.deployments():
+        yield settings
+        return
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway.emulator.server", "--port", "0", "--watch-parent",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        # Ctrl-C reaches the whole process group: the emulator has to outlive what still runs on it.
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        url = await _announced_url(process)
+        yield settings.model_copy(
+            update={
+                "project": "emulated-project",
+                "musicgen_endpoint": "projects/emulated-project/locations/us-central1/endpoints/1",
+                "vertex_url": url,
+                "google_auth": "anonymous",
+                "emulated": True,
+            }
+        )
+    finally:
+        await _stop(process)
+
+
+async def _announced_url(process: asyncio.subprocess.Process) -> str:
+    if process.stdout is None:  # pragma: no cover - it was asked for
+        raise ConfigurationError("The emulator has no output.")
+    try:
+        async with asyncio.timeout(_EMULATOR_START_S):
+            line = (await process.stdout.readline()).decode()
+    except TimeoutError:
+        line = ""
+    if " on http" not in line:
+        raise ConfigurationError("The emulator did not start; its own message is above.")
+    return line.rsplit(maxsplit=1)[1]
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """The end of its standard input tells it to stop; it is killed if it does not listen."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(_EMULATOR_STOP_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _announce(settings: Settings, services: Services) -> None:
+    key = await _demo_key(settings.data_dir / "demo-key", services)
+    url = settings.effective_public_url
+    body = json.dumps({"prompt": _PROMPT})
+    made_by = "The music comes from the built-in EMULATOR, not from a Google model."
+    lines = [
+        "",
+        f"  Gateway   {url}",
+        f"  API key   {key}",
+        f"  {made_by}" if settings.emulated else f"  Project   {settings.project}",
+        "",
+        "  Paste this; the answer's audio_url is your music:",
+        "",
+        f'  curl -X POST "{url}/api/music_generate" \\',
+        f'    -H "X-Api-Key: {key}" \\',
+        '    -H "Content-Type: application/json" \\',
+        f"    -d {shlex.quote(body)}",
+        "",
+        "  Ctrl-C stops it. Everything it keeps is in " + str(settings.data_dir.resolve()),
+        "",
+    ]
+    click.echo("\n".join(lines))
+
+
+async def _demo_key(path: Path, services: Services) -> str:
+    """The demo's key, made at the first start: the one key kept in clear, readable by its owner alone."""
+    key = _read_key(path)
+    if key is not None:
+        # It may have been revoked, or the database replaced.
+        with contextlib.suppress(Unauthorized):
+            await services.authenticator.authenticate(key)
+            return key
+    tenants = {tenant.name: tenant for tenant in await services.accounts.list_tenants()}
+    tenant = tenants.get("demo") or await services.accounts.create_tenant("demo", Limits())
+    _, key = await services.accounts.create_key(tenant.id, "demo", rpm=None)
+    _write_key(path, key)
+    return key
+
+
+def _read_key(path: Path) -> str | None:
+    return path.read_text().strip() if path.exists() else None
+
+
+def _write_key(path: Path, key: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(key + "\n")

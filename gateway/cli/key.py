@@ -1,0 +1,78 @@
+"""``gateway key``."""
+
+import click
+
+from gateway.cli.environment import open_accounts, read_settings, run
+from gateway.cli.tables import moment, print_json, print_table
+from gateway.model import ApiKey
+
+
+@click.group("key")
+def command() -> None:
+    pass
+
+
+@command.command("create")
+@click.option("--tenant", "tenant_id", required=True, help="The tenant's id.")
+@click.option("--name", default="key", show_default=True, help="What the key is for.")
+@click.option("--rpm", type=click.IntRange(min=1), help="Requests a minute; GATEWAY_DEFAULT_RPM if absent.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def create(tenant_id: str, name: str, rpm: int | None, as_json: bool) -> None:  # noqa: FBT001
+    """Create a key. Its text is shown once and kept nowhere."""
+    settings = read_settings()
+
+    async def work() -> tuple[ApiKey, str]:
+        async with open_accounts(settings) as accounts:
+            return await accounts.create_key(tenant_id, name, rpm=rpm)
+
+    key, text = run(work())
+    if as_json:
+        print_json({**_document(key), "key": text})
+    else:
+        click.echo(text)
+        click.echo(f"This is key {key.id}. It is shown only now: keep it safe.", err=True)
+
+
+@command.command("list")
+@click.option("--tenant", "tenant_id", help="Only this tenant's keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_all(tenant_id: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """List keys, revoked ones included."""
+    settings = read_settings()
+
+    async def work() -> tuple[ApiKey, ...]:
+        async with open_accounts(settings) as accounts:
+            return await accounts.list_keys(tenant_id)
+
+    keys = run(work())
+    if as_json:
+        print_json([_document(key) for key in keys])
+        return
+    print_table(
+        ("ID", "TENANT", "NAME", "RPM", "CREATED", "REVOKED"),
+        [(k.id, k.tenant_id, k.name, k.rpm, moment(k.created_at_ms), moment(k.revoked_at_ms)) for k in keys],
+    )
+
+
+@command.command("revoke")
+@click.argument("key_id")
+def revoke(key_id: str) -> None:
+    """Revoke a key for good. Running gateways refuse it within two seconds."""
+    settings = read_settings()
+
+    async def work() -> bool:
+        async with open_accounts(settings) as accounts:
+            return await accounts.revoke_key(key_id)
+
+    click.echo(f"Revoked {key_id}." if run(work()) else f"{key_id} was revoked before.")
+
+
+def _document(key: ApiKey) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "tenant_id": key.tenant_id,
+        "name": key.name,
+        "rpm": key.rpm,
+        "created_at": moment(key.created_at_ms),
+        "revoked_at": moment(key.revoked_at_ms),
+    }

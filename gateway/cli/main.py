@@ -1,0 +1,45 @@
+"""``gateway``: the list of commands. Each is loaded when it is asked for, so that `serve` starts quickly."""
+
+import importlib
+
+import click
+
+_COMMANDS = {
+    "serve": ("gateway.cli.serve", "Serve the API and run tasks."),
+    "demo": (
+        "gateway.cli.demo",
+        "Serve with everything embedded: emulator, SQLite, local audio, a demo key.",
+    ),
+    "emulator": ("gateway.cli.emulator", "Serve a look-alike of Vertex AI music models."),
+    "migrate": ("gateway.cli.migrate", "Bring the database to this version's schema."),
+    "tenant": ("gateway.cli.tenant", "Create and list tenants."),
+    "key": ("gateway.cli.key", "Create, list and revoke API keys."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is looked up (click, "Lazily Loading Subcommands")."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module_name, help_text = _COMMANDS[cmd_name]
+        command: click.Command = importlib.import_module(module_name).command
+        command.help = help_text
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gateway", message="gateway %(version)s")
+def main() -> None:
+    """Metered multi-tenant access to Google's music models on Vertex AI.
+
+    Settings are GATEWAY_* environment variables; README.md lists them.
+    """

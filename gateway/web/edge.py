@@ -1,0 +1,132 @@
+"""Everything around a handler, in one pass: request id, errors, headers, the log line, the metrics.
+
+One ASGI layer rather than a stack of five: on the polling path each layer is a tenth of the time.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.errors import ErrorCode, GatewayError
+from gateway.metrics import Metrics
+from gateway.telemetry import log_context, trace_id
+from gateway.web.problems import problem
+
+logger = logging.getLogger("gateway.access")
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Probes and scrapes come every few seconds and say nothing when they succeed.
+_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+_CLIENT_CLOSED = 499
+
+
+class Edge:
+    """Wraps the router. Every answer that leaves has passed here, 404 and 500 included."""
+
+    def __init__(self, router: ASGIApp, metrics: Metrics, new_request_id: Callable[[], str]) -> None:
+        self._router = router
+        self._metrics = metrics
+        self._new_request_id = new_request_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        await _Exchange(scope, send, self._request_id(scope)).run(self._router, receive, self._metrics)
+
+    def _request_id(self, scope: Scope) -> str:
+        offered = _header(scope, b"x-request-id")
+        return offered.decode() if _REQUEST_ID.fullmatch(offered) else self._new_request_id()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self._scope = scope
+        self._send = send
+        self._request_id = request_id
+        self._status = 0
+        self._started_s = time.perf_counter()
+        scope["request_id"] = request_id
+        # Starlette's router then raises for 404 and 405 instead of answering in a shape of its own.
+        scope["app"] = self
+
+    async def run(self, router: ASGIApp, receive: Receive, metrics: Metrics) -> None:
+        trace = trace_id(_header(self._scope, b"traceparent").decode("latin-1"))
+        with log_context(request_id=self._request_id, trace=trace):
+            try:
+                await router(self._scope, receive, self.send)
+            except GatewayError as error:
+                await self._fail(error, receive)
+            except HTTPException as error:
+                await self._fail(_routing_error(error, self._scope), receive, error.headers)
+            except ClientDisconnect:
+                self._status = _CLIENT_CLOSED
+            except Exception:  # the edge: whatever a handler got wrong becomes a 500 with a request id
+                logger.exception("unexpected error")
+                await self._fail(_mistake(), receive)
+            self._record(metrics)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            message["headers"].append((b"x-request-id", self._request_id.encode()))
+        await self._send(message)
+
+    async def _fail(self, error: GatewayError, receive: Receive, headers: Any = None) -> None:
+        if self._status:
+            # The answer has begun, its status is out: all that is left is to break it off.
+            logger.error("failed after the answer began: %s", error.detail)
+            raise error
+        response = problem(error, self._request_id)
+        response.headers.update(headers or {})
+        if response.status_code >= 500:  # noqa: PLR2004
+            logger.error("%s: %s", error.code.value, error.internal or error.detail)
+        await response(self._scope, receive, self.send)
+
+    def _record(self, metrics: Metrics) -> None:
+        seconds = time.perf_counter() - self._started_s
+        route = getattr(self._scope.get("route"), "path", "unmatched")
+        method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
+        metrics.request_answered(route, method, self._status, seconds)
+        level = logging.DEBUG if route in _QUIET and self._status == 200 else logging.INFO  # noqa: PLR2004
+        if logger.isEnabledFor(level):
+            extra = {"status": self._status, "ms": round(seconds * 1000, 2)}
+            # The path without its query: a signed link's query is a secret.
+            logger.log(level, "%s %s", method, self._scope["path"], extra=extra | self._scope.get("ids", {}))
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return b""
+
+
+def _routing_error(error: HTTPException, scope: Scope) -> GatewayError:
+    if error.status_code == 405:  # noqa: PLR2004
+        allowed = (error.headers or {}).get("Allow", "")
+        return GatewayError(
+            f"{scope['method']} is not for this address; use {allowed}.", code=ErrorCode.METHOD_NOT_ALLOWED
+        )
+    if error.status_code == 404:  # noqa: PLR2004
+        return GatewayError(
+            "There is nothing at this address. /openapi.yaml lists what there is.",
+            code=ErrorCode.ROUTE_NOT_FOUND,
+        )
+    return GatewayError(str(error.detail), code=ErrorCode.MALFORMED_BODY)
+
+
+def _mistake() -> GatewayError:
+    return GatewayError(
+        "Something went wrong inside the gateway. Tell its operator the request id.",
+        code=ErrorCode.INTERNAL_ERROR,
+    )

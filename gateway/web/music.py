@@ -1,0 +1,113 @@
+"""The music API: two ways to ask for music, and the task that comes of it."""
+
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.accounts.authentication import Authenticator
+from gateway.errors import Unauthorized
+from gateway.model import MusicSpec, Principal, Route, Task
+from gateway.tasks.service import Submission, TaskService
+from gateway.web.bodies import read_fields, read_json
+from gateway.web.preferences import Preference, parse_prefer
+from gateway.web.problems import limit_headers
+from gateway.web.schemas import MusicGenerateBody, MusicGenerateLyriaBody, parse_body
+from gateway.web.views import render_task
+
+_POLL_AGAIN_S = "2"
+
+
+class MusicApi:
+    """``/api``: everything a caller with a key can do."""
+
+    def __init__(
+        self, authenticator: Authenticator, tasks: TaskService, *, public_url: str, wait_s: float
+    ) -> None:
+        self._authenticator = authenticator
+        self._tasks = tasks
+        self._public_url = public_url
+        self._wait_s = wait_s
+
+    async def generate(self, request: Request) -> Response:
+        principal = await self._principal(request)
+        body = parse_body(MusicGenerateBody, await read_fields(request))
+        return await self._submit(request, principal, Route.STANDARD, body.spec(), body)
+
+    async def generate_lyria(self, request: Request) -> Response:
+        principal = await self._principal(request)
+        body = parse_body(MusicGenerateLyriaBody, await read_json(request))
+        return await self._submit(request, principal, Route.LYRIA, body.spec(), body)
+
+    async def status(self, request: Request) -> Response:
+        principal = await self._principal(request)
+        task_id = request.path_params["task_id"]
+        prefer = _preference(request)
+        wait_s = prefer.seconds(0.0, self._wait_s)
+        task = await (
+            self._tasks.wait(principal, task_id, timeout_s=wait_s)
+            if wait_s
+            else self._tasks.get(principal, task_id)
+        )
+        headers = {} if task.state.terminal else {"Retry-After": _POLL_AGAIN_S}
+        if prefer.applied():
+            headers["Preference-Applied"] = prefer.applied()
+        return await self._render(task, 200, headers)
+
+    async def _submit(
+        self,
+        request: Request,
+        principal: Principal,
+        route: Route,
+        spec: MusicSpec,
+        body: MusicGenerateBody | MusicGenerateLyriaBody,
+    ) -> Response:
+        admitted = await self._tasks.submit(
+            principal,
+            Submission(
+                route=route,
+                spec=spec,
+                model=body.model,
+                metadata=body.metadata,
+                request_id=request.scope["request_id"],
+                traceparent=request.headers.get("traceparent"),
+            ),
+        )
+        task = admitted.task
+        request.scope["ids"]["task_id"] = task.id
+        prefer = _preference(request)
+        wait_s = prefer.seconds(self._wait_s, self._wait_s)
+        if wait_s:
+            task = await self._tasks.wait(principal, task.id, timeout_s=wait_s)
+        headers = limit_headers(admitted.rate)
+        if prefer.applied():
+            headers["Preference-Applied"] = prefer.applied()
+        if task.state.terminal:
+            return await self._render(task, 200, headers)
+        headers |= {"Location": f"/api/task-status/{task.id}", "Retry-After": _POLL_AGAIN_S}
+        return await self._render(task, 202, headers)
+
+    async def _principal(self, request: Request) -> Principal:
+        principal = await self._authenticator.authenticate(_presented_key(request))
+        request.scope["ids"] = {"tenant_id": principal.tenant_id, "key_id": principal.key_id}
+        return principal
+
+    async def _render(self, task: Task, status: int, headers: dict[str, str]) -> Response:
+        document: dict[str, Any] = render_task(task, await self._tasks.links(task), self._public_url)
+        headers["Cache-Control"] = "no-store"
+        return Response(orjson.dumps(document), status, headers, "application/json")
+
+
+def _presented_key(request: Request) -> str | None:
+    key = request.headers.get("x-api-key")
+    authorization = request.headers.get("authorization", "")
+    scheme, _, token = authorization.partition(" ")
+    bearer = token.strip() if scheme.lower() == "bearer" else None
+    if key is not None and bearer is not None and key != bearer:
+        raise Unauthorized("X-Api-Key and Authorization name different keys; send one of them.")
+    return key if key is not None else bearer
+
+
+def _preference(request: Request) -> Preference:
+    return parse_prefer(request.headers.getlist("prefer"))

@@ -1,0 +1,59 @@
+"""What operators and their tools ask: is it alive, can it work, how is it doing, what does it offer."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.errors import GatewayError
+from gateway.metrics import Metrics
+
+Check = Callable[[], Awaitable[None]]
+
+
+class OperationsApi:
+    """``/livez``, ``/readyz``, ``/metrics``, ``/openapi.yaml``."""
+
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        count_waiting: Callable[[], Awaitable[dict[str, int]]],
+        metrics: Metrics,
+        specification: bytes,
+    ) -> None:
+        self._checks = checks
+        self._count_waiting = count_waiting
+        self._metrics = metrics
+        self._specification = specification
+
+    async def livez(self, request: Request) -> Response:  # noqa: ARG002 - the router calls it so
+        """The process answers. Nothing else is looked at: a restart mends no database."""
+        return Response(b'{"status":"ok"}', media_type="application/json")
+
+    async def readyz(self, request: Request) -> Response:  # noqa: ARG002
+        """Every part that a request needs, with what is wrong where something is."""
+        results = {name: await _result(check) for name, check in self._checks.items()}
+        ready = all(result == "ok" for result in results.values())
+        document = {"status": "ok" if ready else "unavailable", "checks": results}
+        return Response(orjson.dumps(document), 200 if ready else 503, media_type="application/json")
+
+    async def metrics(self, request: Request) -> Response:  # noqa: ARG002
+        try:
+            self._metrics.waiting_counted(await self._count_waiting())
+        except GatewayError:
+            # The other figures matter most just when the database is away.
+            self._metrics.scrape_incomplete.inc()
+        return Response(self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def openapi(self, request: Request) -> Response:  # noqa: ARG002
+        return Response(self._specification, media_type="application/yaml")
+
+
+async def _result(check: Check) -> str:
+    try:
+        await check()
+    except GatewayError as error:
+        return error.detail
+    return "ok"

@@ -1,0 +1,77 @@
+"""Errors as ``application/problem+json`` (RFC 9457), in one shape, whatever raised them."""
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from gateway.errors import (
+    ErrorCode,
+    FieldError,
+    GatewayError,
+    InvalidRequest,
+    LimitReached,
+    LimitState,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+#: Status and title of every code that can answer a request. Codes of failed tasks have none.
+STATUSES: dict[ErrorCode, tuple[int, str]] = {
+    ErrorCode.INVALID_REQUEST: (400, "The request is not valid"),
+    ErrorCode.MALFORMED_BODY: (400, "The body cannot be read"),
+    ErrorCode.UNAUTHORIZED: (401, "A valid API key is needed"),
+    ErrorCode.LINK_INVALID: (403, "The link is not valid"),
+    ErrorCode.ROUTE_NOT_FOUND: (404, "There is nothing here"),
+    ErrorCode.TASK_NOT_FOUND: (404, "No such task"),
+    ErrorCode.FILE_NOT_FOUND: (404, "No such file"),
+    ErrorCode.METHOD_NOT_ALLOWED: (405, "This method is not for this address"),
+    ErrorCode.BODY_TOO_LARGE: (413, "The body is too large"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "This content type is not read here"),
+    ErrorCode.RATE_LIMITED: (429, "Too many requests"),
+    ErrorCode.QUEUE_FULL: (429, "Too many tasks are waiting"),
+    ErrorCode.INTERNAL_ERROR: (500, "The gateway made a mistake"),
+    ErrorCode.DATABASE_UNAVAILABLE: (503, "The gateway cannot take requests just now"),
+    ErrorCode.STORAGE_UNAVAILABLE: (503, "Audio storage is out of reach just now"),
+    ErrorCode.MODEL_UNAVAILABLE: (503, "No model can serve this"),
+    ErrorCode.SHUTTING_DOWN: (503, "This instance is shutting down"),
+}
+
+
+def problem(error: GatewayError, request_id: str) -> Response:
+    """The answer to a request that failed with this error."""
+    # A code without a status belongs to tasks; it reaching the edge is a mistake of ours.
+    status, title = STATUSES.get(error.code, STATUSES[ErrorCode.INTERNAL_ERROR])
+    document: dict[str, Any] = {
+        "type": f"urn:gateway:problem:{error.code.value}",
+        "title": title,
+        "status": status,
+        "detail": error.detail,
+        "code": error.code.value,
+        "request_id": request_id,
+    }
+    headers: dict[str, str] = {}
+    if isinstance(error, InvalidRequest):
+        document["errors"] = [_field(field) for field in error.fields]
+    if isinstance(error, LimitReached):
+        document["violated-policies"] = [error.limit.name]
+        headers.update(limit_headers(error.limit))
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    if status == 401:  # noqa: PLR2004 - RFC 9110 §15.5.2 wants a challenge with this one
+        headers["WWW-Authenticate"] = 'ApiKey header="X-Api-Key"'
+    return Response(orjson.dumps(document), status, headers, MEDIA_TYPE)
+
+
+def limit_headers(limit: LimitState) -> dict[str, str]:
+    """RateLimit fields (draft-ietf-httpapi-ratelimit-headers-10)."""
+    if limit.window_s == 0:
+        return {"RateLimit-Policy": f'"{limit.name}";q={limit.quota}', "RateLimit": f'"{limit.name}";r=0'}
+    return {
+        "RateLimit-Policy": f'"{limit.name}";q={limit.quota};w={limit.window_s}',
+        "RateLimit": f'"{limit.name}";r={limit.remaining};t={limit.reset_s}',
+    }
+
+
+def _field(field: FieldError) -> dict[str, str]:
+    return {"field": field.field, "code": field.code, "detail": field.detail}

@@ -1,0 +1,100 @@
+"""What a task looks like to its caller."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.model import MICROS_PER_USD, Clip, Route, Task, TaskState
+from gateway.ports import SignedUrl
+
+
+def render_task(task: Task, links: Sequence[SignedUrl], public_url: str) -> dict[str, Any]:
+    """The task document of openapi.yaml."""
+    # Only a finished task has `audio_url`: a caller that polls until it appears must not stop at the
+    # first of four clips.
+    urls = [link.url for link in links] if task.state is TaskState.SUCCEEDED else []
+    audio_url = urls[0] if urls else None
+    return {
+        "task_id": task.id,
+        "status": task.state.value,
+        "model": task.model.value,
+        "audio_url": audio_url,
+        "audio_urls": urls,
+        "image_url": audio_url,
+        "outputs": [_output(clip, link) for clip, link in zip(task.clips, links, strict=True)],
+        "price": _price(task),
+        "error": {"code": task.error.code, "detail": task.error.detail} if task.error else None,
+        "warnings": _warnings(task),
+        "request": _request(task),
+        "metadata": task.metadata,
+        "created_at": _timestamp(task.created_at_ms),
+        "started_at": _timestamp(task.started_at_ms),
+        "finished_at": _timestamp(task.finished_at_ms),
+        "status_url": f"{public_url}/api/task-status/{task.id}",
+        "emulated": task.emulated,
+    }
+
+
+def _output(clip: Clip, link: SignedUrl) -> dict[str, Any]:
+    return {
+        "index": clip.index,
+        "url": link.url,
+        "url_expires_at": _timestamp(link.expires_at_ms),
+        "mime_type": clip.mime_type,
+        "seconds": clip.duration_s,
+        "bytes": clip.size_bytes,
+        "sample_rate": clip.sample_rate_hz,
+        "channels": clip.channels,
+        "seed": clip.seed,
+        "sha256": clip.sha256,
+    }
+
+
+def _price(task: Task) -> dict[str, Any]:
+    """The price quoted, and what is charged of it: each clip delivered, nothing else."""
+    charged_micros = None
+    if task.state.terminal:
+        charged_micros = task.price_micros // task.spec.sample_count * len(task.clips)
+    return {
+        "currency": "USD",
+        "micros": task.price_micros,
+        "usd": _usd(task.price_micros),
+        "charged_micros": charged_micros,
+    }
+
+
+def _usd(micros: int) -> str:
+    """Exact decimal dollars, at least two places: 60000 → "0.06"."""
+    whole, fraction = divmod(micros, MICROS_PER_USD)
+    return f"{whole}.{f'{fraction:06d}'.rstrip('0').ljust(2, '0')}"
+
+
+def _request(task: Task) -> dict[str, Any]:
+    spec = task.spec
+    asked: dict[str, Any] = {"prompt": spec.prompt, "sampleCount": spec.sample_count}
+    if task.route is Route.STANDARD:
+        asked["durationSeconds"] = spec.duration_s
+    if spec.negative_prompt is not None:
+        asked["negative_prompt"] = spec.negative_prompt
+    if spec.seed is not None:
+        asked["seed"] = spec.seed
+    return asked
+
+
+def _warnings(task: Task) -> list[str]:
+    found = []
+    if task.emulated:
+        found.append("Made by the built-in emulator, not by a Google model.")
+    if task.state is TaskState.SUCCEEDED and len(task.clips) < task.spec.sample_count:
+        found.append(
+            f"{len(task.clips)} of {task.spec.sample_count} clips were delivered and charged; "
+            "`error` says why the others are missing."
+        )
+    return found
+
+
+def _timestamp(ms: int | None) -> str | None:
+    if ms is None:
+        return None
+    seconds, rest_ms = divmod(ms, 1000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest_ms:03d}Z"
