@@ -1,0 +1,67 @@
+"""Fixtures that many tests share. Helpers that need no fixture are plain modules beside this one."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.bootstrap import Services, open_services
+from gateway.db.engine import Database
+from gateway.db.migrate import migrate
+from gateway.settings import Settings
+from tests.emulator import RunningEmulator, start_emulator
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine's reaches a test."""
+    for name in list(os.environ):  # noqa: TID251 - cleared, not read
+        if name.startswith("GATEWAY_") or name in {"HOST", "PORT", "STORAGE_EMULATOR_HOST"}:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def _emulator_process() -> Iterator[RunningEmulator]:
+    with start_emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def emulator(_emulator_process: RunningEmulator) -> RunningEmulator:
+    """The emulator, with no faults scripted and no calls counted. Lyria clips are one second long."""
+    _emulator_process.reset()
+    return _emulator_process
+
+
+@pytest.fixture
+def settings(tmp_path: Path, emulator: RunningEmulator) -> Settings:
+    """A gateway on the emulator with both models, its data in a directory of its own."""
+    return Settings(
+        data_dir=tmp_path / "data",
+        project="test-project",
+        musicgen_endpoint="projects/test-project/locations/us-central1/endpoints/7",
+        vertex_url=emulator.url,
+        google_auth="anonymous",
+        wait_s=30,
+        default_rpm=10_000,
+        default_max_queued=10_000,
+    )
+
+
+@pytest.fixture
+async def services(settings: Settings) -> AsyncIterator[Services]:
+    """A whole gateway without its HTTP server. The worker is not started: a test that wants it does that."""
+    async with open_services(settings) as opened:
+        yield opened
+        await opened.runner.drain()
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """An empty, migrated SQLite database."""
+    path = tmp_path / "gateway.db"
+    migrate(path)
+    opened = await Database.open(path)
+    yield opened
+    await opened.close()
