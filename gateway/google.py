@@ -32,6 +32,9 @@ REFRESH_EARLY_S = 225.0
 #: What `TokenSource` promises: a token handed out is good for this long.
 LEAST_LIFE_S = 60.0
 
+# google-auth has one exception for "nothing anywhere" and for "what is there is broken".
+_NOT_FOUND = "default credentials were not found"
+
 
 class _Response(google.auth.transport.Response):
     def __init__(self, response: httpx.Response) -> None:
@@ -139,6 +142,9 @@ def _find_credentials(scopes: tuple[str, ...], metadata_url: str) -> google.auth
         try:
             credentials, _project = google.auth.default(scopes=scopes, request=transport)
         except google.auth.exceptions.DefaultCredentialsError as error:
+            # A key file that was named but is missing or broken must not be passed over in silence.
+            if _NOT_FOUND not in str(error):
+                raise ConfigurationError(f"The Google credentials cannot be used: {error}") from error
             if not _is_metadata_server(transport, metadata_url):
                 raise ConfigurationError(
                     "No Google credentials found. Run `gcloud auth application-default login`, point "
