@@ -15,7 +15,7 @@ BLOCK_BYTES = 256 << 10
 _log = logging.getLogger(__name__)
 
 
-class ClipWriter:
+class ClipRouter:
     """Opens a sink per clip when its first audio comes, and finishes or aborts every one it opened.
 
     Clips fill ``call.clip_indexes`` in the order in which they come, but those of a seeded call by their

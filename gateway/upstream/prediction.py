@@ -15,7 +15,7 @@ from gateway.ports import ClipSink, ModelCall, ModelReply
 from gateway.upstream import faults
 from gateway.upstream.audiojson import AudioJson, AudioJsonError, Truncated
 from gateway.upstream.client import VertexClient
-from gateway.upstream.clips import ClipWriter
+from gateway.upstream.clips import ClipRouter
 
 METADATA_LIMIT_BYTES = 16_000
 _NAMING_FIELDS = ("model", "modelDisplayName", "deployedModelId")
@@ -34,7 +34,7 @@ async def predict(
     traceparent: str | None = None,
 ) -> ModelReply:
     """Make the call as `gateway.ports.MusicModel.generate` promises."""
-    clips = ClipWriter(call, new_sink)
+    clips = ClipRouter(call, new_sink)
     answer = _Answer(clips)
     problem: UpstreamError | None = None
     try:
@@ -55,7 +55,7 @@ async def predict(
 class _Answer:
     """Reads a 2xx answer: audio to the clips, the rest kept in ``document``."""
 
-    def __init__(self, clips: ClipWriter) -> None:
+    def __init__(self, clips: ClipRouter) -> None:
         self.document: Any = None
         self._json = AudioJson()
         self._clips = clips
@@ -78,7 +78,7 @@ class _Answer:
             raise faults.bad_answer(str(error)) from error
 
 
-def _reasons(clips: ClipWriter, document: Any) -> Iterator[UpstreamError]:
+def _reasons(clips: ClipRouter, document: Any) -> Iterator[UpstreamError]:
     """Why clips are missing, the provider's own words first."""
     if isinstance(document, dict):
         predictions = document.get("predictions")
@@ -89,7 +89,7 @@ def _reasons(clips: ClipWriter, document: Any) -> Iterator[UpstreamError]:
     yield from clips.problems
 
 
-def _too_few(clips: ClipWriter, call: ModelCall) -> UpstreamError:
+def _too_few(clips: ClipRouter, call: ModelCall) -> UpstreamError:
     return faults.bad_answer(f"{clips.delivered} of {len(call.clip_indexes)} clips came", _TOO_FEW_ADVICE)
 
 
