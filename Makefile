@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
+UV := VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header $(if $(UPGRADE),--upgrade)
 
 # Two workers for the two cores of a small CI machine. `loadgroup` keeps the image tests, which share one build,
@@ -15,7 +15,7 @@ TESTS ?= tests
 PYTEST := $(BIN)/python -m pytest -p tests.no_skips -n $(TEST_WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test lint check lock bench image clean
+.PHONY: help setup setup-dev run test lint check lock bench image clean force
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,18 +63,23 @@ clean: ## Remove the environment and every cache; ./data stays.
 		.pytest_cache .ruff_cache
 	find gateway tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
-# A stamp is written last, so an interrupted step is simply done again. An environment that does not start, or
-# has no pip, is thrown away; one that works is kept.
-$(STAMPS)/venv: requirements-build.txt
+# A stamp is written last, so an interrupted step is simply done again. An environment is kept if it works; it does
+# not when its Python is gone, when pip is missing, or when it was made under another path.
+HERE := [ "$$(cat $(STAMPS)/venv 2>/dev/null)" = "$(CURDIR)" ]
+INTACT := $(shell $(BIN)/python -c 0 2>/dev/null && $(HERE) && echo yes)
+$(STAMPS)/venv: requirements-build.txt $(if $(INTACT),,force)
 	@command -v $(PYTHON) >/dev/null \
 		|| { echo "No $(PYTHON) here: install Python 3.11 or newer, or say make PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and \
-	$(PYTHON) is " + sys.version.split()[0] + ": say make PYTHON=python3.12, for instance")'
-	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say, for instance," \
+			"make PYTHON=python3.13" >&2; exit 1; }
+	@echo "Installing into $(VENV), from PyPI ..."
+	@{ [ ! -e $(STAMPS)/venv ] || $(HERE); } \
+		&& $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| $(PYTHON) -m venv --clear $(VENV) \
-		|| { echo "$(PYTHON) cannot create environments: on Debian, apt-get install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-build.txt
-	@mkdir -p $(STAMPS) && touch $@
+		|| { echo "$(PYTHON) cannot make environments: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-build.txt
+	@mkdir -p $(STAMPS) && printf '%s\n' "$(CURDIR)" >$@
 
 $(STAMPS)/setup: $(STAMPS)/venv requirements.txt pyproject.toml
 	@$(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements.txt
