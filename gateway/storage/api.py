@@ -15,6 +15,8 @@ from gateway.ports import Clock, TokenSource
 
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_RETRY_AFTER_S = 60.0
+# The client is shared with calls to models, which may take minutes; nothing here does.
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class GoogleApi:
     async def once(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes = b""
     ) -> httpx.Response:
-        """One attempt. Raises httpx.TransportError without an answer, `StorageError` without a token."""
+        """One attempt. Raises httpx.RequestError without an answer, `StorageError` without a token."""
         try:
             token = await self._tokens.token()
         except UpstreamError as error:
@@ -95,7 +97,9 @@ class GoogleApi:
         sent = dict(headers or {})
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
-        return await self._http.request(method, url, headers=sent, content=content, follow_redirects=False)
+        return await self._http.request(
+            method, url, headers=sent, content=content, follow_redirects=False, timeout=_TIMEOUT
+        )
 
     async def send(
         self,
@@ -115,7 +119,7 @@ class GoogleApi:
             response, lost = None, None
             try:
                 response = await self.once(method, url, headers=headers, content=content)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 lost = error
             if response is not None and response.status_code not in RETRIED_STATUSES:
                 return response
@@ -124,7 +128,7 @@ class GoogleApi:
 
 
 def failure(
-    detail: str, response: httpx.Response | None = None, lost: httpx.TransportError | None = None
+    detail: str, response: httpx.Response | None = None, lost: httpx.RequestError | None = None
 ) -> StorageError:
     """A `StorageError` that keeps what Google said, for the log."""
     said = [] if lost is None else [f"{type(lost).__name__}: {lost}"]

@@ -23,8 +23,8 @@ GCS_URL = "https://storage.googleapis.com"
 class GcsStorage:
     """`Storage` on a bucket. Objects are named ``prefix/name``.
 
-    ``url_ttl_s`` is the life of a signed URL in seconds: at most 7 days, and no more than 12 hours where IAM
-    signs, since Google may retire the key then. ``base_url`` is another address for emulators.
+    ``url_ttl_s`` is the life of a signed URL in seconds, cut to what the signer can promise: 7 days with a
+    key file, 12 hours through IAM. ``base_url`` is another address for emulators.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class GcsStorage:
         self._signer = signer
         self._clock = clock
         self._base_url = base_url.rstrip("/")
-        self._url_ttl_s = url_ttl_s
+        self._url_ttl_s = min(url_ttl_s, signer.life_s)
         self._urls = UrlCache(self._sign, clock)
 
     async def create(self, name: str, *, content_type: str, metadata: Mapping[str, str]) -> GcsWriter:
@@ -76,7 +76,7 @@ class GcsStorage:
         url = f"{self._bucket_url}/o?maxResults=1&fields=kind&prefix={prefix}"
         try:
             response = await self._api.once("GET", url)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise failure("Cloud Storage cannot be reached.", lost=error) from error
         if response.status_code == httpx.codes.OK:
             return

@@ -13,13 +13,15 @@ from google.auth.credentials import Credentials, Signing
 
 from gateway.errors import StorageError, UpstreamError
 from gateway.storage.api import GoogleApi, failure
-from gateway.storage.signing import Signer
+from gateway.storage.signing import MAX_LIFE_S, Signer
 
 IAM_URL = "https://iamcredentials.googleapis.com"
 
 
 class KeyFileSigner:
     """Signs with the private key of a service account's key file, in a worker thread."""
+
+    life_s = MAX_LIFE_S
 
     def __init__(self, credentials: Signing) -> None:
         self._credentials = credentials
@@ -35,9 +37,12 @@ class KeyFileSigner:
 class IamSigner:
     """Signs through `projects.serviceAccounts.signBlob`, as on Cloud Run, where no key exists.
 
-    The account needs the role Service Account Token Creator *on itself*. Google may retire a key 12 hours
-    after it signed, so longer lives are not safe (cloud.google.com/iam/docs/creating-signatures).
+    The account needs the role Service Account Token Creator *on itself*.
     """
+
+    # Google may retire its own key 12 hours after it signed (cloud.google.com/iam/docs/creating-signatures):
+    # a URL that claims to live longer would die early.
+    life_s = 12 * 3600
 
     def __init__(
         self, api: GoogleApi, email: Callable[[], Awaitable[str]], *, base_url: str = IAM_URL
@@ -79,6 +84,8 @@ class IamSigner:
 
 class EmulatorSigner:
     """For emulators, which look at no signature: links of the right shape, signed by nobody."""
+
+    life_s = MAX_LIFE_S
 
     async def email(self) -> str:
         return "nobody@emulator.invalid"

@@ -18,6 +18,9 @@ _ALGORITHM = "GOOG4-RSA-SHA256"
 class Signer(Protocol):
     """Signs in a service account's name: RSA PKCS#1 v1.5 over SHA-256."""
 
+    #: How long a signature is sure to be accepted, in seconds.
+    life_s: int
+
     async def email(self) -> str:
         """The account's e-mail. Raises `StorageError` when it cannot be found out."""
         ...

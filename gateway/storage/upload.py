@@ -27,7 +27,7 @@ from gateway.errors import StorageError
 from gateway.storage.api import RETRIED_STATUSES, GoogleApi, Retries, RetryPolicy, failure
 
 CHUNK_STEP_BYTES = 256 * 1024
-CHUNK_BYTES = 4 * CHUNK_STEP_BYTES
+CHUNK_BYTES = 2 * CHUNK_STEP_BYTES
 
 _DONE = frozenset({httpx.codes.OK, httpx.codes.CREATED})
 _RESUME = 308  # "Resume Incomplete"; HTTP's own name for the number is Permanent Redirect
@@ -55,7 +55,7 @@ class _Phase(Enum):
 
 
 class GcsWriter:
-    """`ObjectWriter` on a bucket. Holds at most one chunk (1 MiB) and the block it was just given."""
+    """`ObjectWriter` on a bucket. Holds at most a chunk (512 KiB), twice while it is sent, and one block."""
 
     def __init__(
         self, api: GoogleApi, place: ObjectPlace, resource: Mapping[str, Any], upload_id: str
@@ -108,7 +108,7 @@ class GcsWriter:
                 await self._api.once("DELETE", self._session_url)
             if maybe_there:
                 await self._delete_ours()
-        except (httpx.TransportError, StorageError):
+        except (httpx.RequestError, StorageError):
             return
 
     # --- resumable -----------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class GcsWriter:
         self,
         retries: Retries,
         response: httpx.Response | None,
-        lost: httpx.TransportError | None,
+        lost: httpx.RequestError | None,
         *,
         final: bool,
     ) -> httpx.Response:
@@ -161,8 +161,9 @@ class GcsWriter:
             if response is not None and response.status_code not in RETRIED_STATUSES:
                 return response
 
-    async def _put_chunk(self, *, final: bool) -> tuple[httpx.Response | None, httpx.TransportError | None]:
-        chunk = bytes(self._buffer if final else self._buffer[:CHUNK_BYTES])
+    async def _put_chunk(self, *, final: bool) -> tuple[httpx.Response | None, httpx.RequestError | None]:
+        with memoryview(self._buffer) as view:
+            chunk = bytes(view if final else view[:CHUNK_BYTES])
         total = self._size_bytes if final else "*"
         # Nothing left to send is possible when everything was kept but the upload was not finished.
         span = f"{self._kept}-{self._kept + len(chunk) - 1}" if chunk else "*"
@@ -170,12 +171,12 @@ class GcsWriter:
 
     async def _attempt(
         self, headers: Mapping[str, str], content: bytes
-    ) -> tuple[httpx.Response | None, httpx.TransportError | None]:
+    ) -> tuple[httpx.Response | None, httpx.RequestError | None]:
         if self._session_url is None:
             raise StorageError("The upload was not started.")
         try:
             return await self._api.once("PUT", self._session_url, headers=headers, content=content), None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return None, error
 
     async def _start_session(self) -> str:

@@ -13,13 +13,13 @@ from gateway.errors import AttemptFault, ErrorCode, StorageError, UpstreamError
 from gateway.storage.api import GoogleApi
 from gateway.storage.gcs import GcsStorage
 from gateway.storage.signers import KeyFileSigner
-from tests.gcs import BUCKET, TOKEN, Fault, Gcs, key_file_credentials, start_gcs
+from tests.gcs import BUCKET, STEP, TOKEN, Fault, Gcs, key_file_credentials, start_gcs
 from tests.stores import FixedToken, Store, open_gcs_store
 
 NAME = "t/0.wav"
 KEY = f"clips/{NAME}"
-MIB = 1024 * 1024
-DATA = random.Random(5).randbytes(3 * MIB + 12_345)  # four chunks
+CHUNK = 2 * STEP
+DATA = random.Random(5).randbytes(3 * CHUNK + 12_345)  # four chunks
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,10 @@ async def test_an_undisturbed_upload_sends_each_byte_once(store: Store, gcs: Gcs
     await store.put(NAME, DATA)
     total = len(DATA)
     assert chunk_ranges(gcs) == [
-        f"bytes 0-{MIB - 1}/*",
-        f"bytes {MIB}-{2 * MIB - 1}/*",
-        f"bytes {2 * MIB}-{3 * MIB - 1}/*",
-        f"bytes {3 * MIB}-{total - 1}/{total}",
+        f"bytes 0-{CHUNK - 1}/*",
+        f"bytes {CHUNK}-{2 * CHUNK - 1}/*",
+        f"bytes {2 * CHUNK}-{3 * CHUNK - 1}/*",
+        f"bytes {3 * CHUNK}-{total - 1}/{total}",
     ]
 
 
@@ -99,7 +99,7 @@ async def test_an_upload_survives_trouble_everywhere_at_once(store: Store, gcs: 
 async def test_what_was_kept_is_not_sent_again(store: Store, gcs: Gcs):
     gcs.script("chunk", 2, Fault.KEEP_PART_THEN_CUT)
     await store.put(NAME, DATA)
-    kept = MIB + MIB // 4
+    kept = CHUNK + STEP
     assert chunk_ranges(gcs)[2].startswith(f"bytes {kept}-")
 
 

@@ -11,9 +11,11 @@ from google.auth import impersonated_credentials
 from gateway.errors import AttemptFault, ErrorCode, StorageError, UpstreamError
 from gateway.google import MetadataCredentials
 from gateway.storage.api import GoogleApi
+from gateway.storage.gcs import GcsStorage
 from gateway.storage.signers import IamSigner, KeyFileSigner, signer_for
+from gateway.storage.signing import Signer
 from tests.clock import SetClock
-from tests.gcs import EMAIL, Fault, Gcs, key_file_credentials, start_gcs
+from tests.gcs import BUCKET, EMAIL, Fault, Gcs, key_file_credentials, start_gcs
 from tests.stores import FixedToken, open_gcs_store
 
 NAME = "t/ü +.wav"
@@ -131,3 +133,14 @@ async def test_a_private_key_signs_here_and_anything_else_through_iam(api: Googl
     assert isinstance(signer_for(key_file, api, email), KeyFileSigner)
     assert isinstance(signer_for(impersonated, api, email), IamSigner)
     assert isinstance(signer_for(metadata, api, email), IamSigner)
+
+
+async def test_a_link_never_claims_a_longer_life_than_its_signer_can_promise(
+    gcs: Gcs, api: GoogleApi, signer: IamSigner, clock: SetClock
+):
+    async def life_s(signer: Signer) -> float:
+        storage = GcsStorage(api, BUCKET, "", signer, clock, base_url=gcs.url, url_ttl_s=30 * 24 * 3600)
+        return ((await storage.signed_url(NAME)).expires_at_ms - clock.now_ms()) / 1000
+
+    assert await life_s(signer) == 12 * 3600
+    assert await life_s(KeyFileSigner(key_file_credentials())) == 7 * 24 * 3600
