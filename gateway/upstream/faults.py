@@ -30,6 +30,8 @@ from gateway.errors import AttemptFault, ErrorCode, UpstreamError
 RETRY_AFTER_CAP_S = 300.0
 PUBLIC_TEXT_LIMIT = 300
 INTERNAL_TEXT_LIMIT = 2_000
+#: Google's shortest project id. Shorter words would strike out ordinary language.
+_SHORTEST_HIDDEN = 6
 
 _PREFIX = "audio generation failed with the following error:"
 _REFUSED = frozenset({400, 413, 422})
@@ -158,9 +160,9 @@ def bad_answer(cause: str, advice: str = _INVALID_ADVICE) -> UpstreamError:
 
 def public_text(text: str, hide: Iterable[str] = ()) -> str:
     """A provider's sentence made fit for callers: one line, no address, resource name, account or token."""
-    text = _struck(text, hide)
     for pattern, replacement in _PRIVATE:
         text = pattern.sub(replacement, text)
+    text = _struck(text, hide)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= PUBLIC_TEXT_LIMIT else text[: PUBLIC_TEXT_LIMIT - 1].rstrip() + "…"
 
@@ -176,8 +178,9 @@ _PRIVATE = (
 
 
 def _struck(text: str, hide: Iterable[str]) -> str:
-    for word in sorted(filter(None, hide), key=len, reverse=True):
-        text = text.replace(word, "[hidden]")
+    for word in sorted(hide, key=len, reverse=True):
+        if len(word) >= _SHORTEST_HIDDEN:
+            text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", "[hidden]", text)
     return text
 
 
