@@ -1,6 +1,7 @@
 """Fixtures that many tests share. Helpers that need no fixture are plain modules beside this one."""
 
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -34,9 +35,19 @@ def emulator(_emulator_process: RunningEmulator) -> RunningEmulator:
     return _emulator_process
 
 
+@pytest.fixture(scope="session")
+def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "gateway.db"
+    migrate(path)
+    return path
+
+
 @pytest.fixture
-def settings(tmp_path: Path, emulator: RunningEmulator) -> Settings:
+def settings(tmp_path: Path, emulator: RunningEmulator, _migrated_file: Path) -> Settings:
     """A gateway on the emulator with both models, its data in a directory of its own."""
+    (tmp_path / "data").mkdir()
+    shutil.copy(_migrated_file, tmp_path / "data" / "gateway.db")
     return Settings(
         data_dir=tmp_path / "data",
         project="test-project",
@@ -58,10 +69,8 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    """An empty, migrated SQLite database."""
-    path = tmp_path / "gateway.db"
-    migrate(path)
-    opened = await Database.open(path)
+async def database(tmp_path: Path, _migrated_file: Path) -> AsyncIterator[Database]:
+    """An empty, migrated SQLite database: ``gateway.db`` in the test's directory."""
+    opened = await Database.open(shutil.copy(_migrated_file, tmp_path / "gateway.db"))
     yield opened
     await opened.close()

@@ -29,6 +29,17 @@ logger = logging.getLogger(__name__)
 _BUSY_TIMEOUT_S = 10.0
 _GROUP_LIMIT = 64
 _RETRY_AFTER_S = 5.0
+_LOOK_AT_OTHERS_EVERY_S = 0.25
+_TOUCHED = "touched"
+
+#: Hears, after a commit and before its writer does, which things changed; None means that another process
+#: wrote, so anything may have.
+Listener = Callable[[frozenset[str] | None], None]
+
+
+def touch(tx: Tx, thing: str) -> None:
+    """Say that this transaction changes ``thing`` (a task's id): whoever remembers it must read it anew."""
+    tx.info.setdefault(_TOUCHED, set()).add(thing)
 
 
 class SqliteThread:
@@ -46,11 +57,15 @@ class SqliteThread:
     def _connect(self) -> sqlite3.Connection:
         # isolation_level=None: SQLAlchemy and `_begin` say when a transaction starts, not the driver.
         raw = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        raw.execute("PRAGMA journal_mode=WAL")
-        raw.execute("PRAGMA synchronous=FULL")
-        raw.execute("PRAGMA foreign_keys=ON")
-        if self._read_only:
-            raw.execute("PRAGMA query_only=ON")
+        try:
+            raw.execute("PRAGMA journal_mode=WAL")
+            raw.execute("PRAGMA synchronous=FULL")
+            raw.execute("PRAGMA foreign_keys=ON")
+            if self._read_only:
+                raw.execute("PRAGMA query_only=ON")
+        except sqlite3.Error:
+            raw.close()
+            raise
         self._raw = raw
         return raw
 
@@ -64,7 +79,13 @@ class SqliteThread:
         connection.exec_driver_sql("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
 
     async def open(self) -> None:
-        await self._thread
+        """Raises `sqlite3.Error` when the file cannot be opened; nothing is left running then."""
+        try:
+            await self._thread
+        except sqlite3.Error:
+            # aiosqlite has told its thread to end but does not wait: it would outlive the event loop.
+            await asyncio.to_thread(self._thread._thread.join)  # noqa: SLF001 - there is no other way to wait
+            raise
         self._connection = await self.run(self._engine.connect)
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
@@ -88,12 +109,13 @@ class SqliteThread:
 class _Work(Generic[T]):
     """A write on its way: the function, and where its outcome goes."""
 
-    __slots__ = ("function", "future", "outcome")
+    __slots__ = ("function", "future", "outcome", "touched")
 
     def __init__(self, function: Callable[[Tx], T], future: "asyncio.Future[T]") -> None:
         self.function = function
         self.future = future
         self.outcome: T | BaseException | None = None
+        self.touched: frozenset[str] = frozenset()
 
 
 class Database:
@@ -104,16 +126,38 @@ class Database:
         self._reader = reader
         self._waiting: list[_Work[Any]] = []
         self._committer: asyncio.Task[None] | None = None
+        self._closing = False
+        self._listeners: list[Listener] = []
+        self._others: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, path: Path) -> "Database":
-        """Open an existing, migrated database."""
+        """Open an existing, migrated database. Raises `Unavailable` when it cannot be opened."""
         writer, reader = SqliteThread(path, read_only=False), SqliteThread(path, read_only=True)
-        await writer.open()
-        await reader.open()
-        return cls(writer, reader)
+        try:
+            await writer.open()
+            try:
+                await reader.open()
+            except BaseException:
+                # Its thread would keep the process from ending.
+                await writer.close()
+                raise
+        except sqlite3.Error as error:
+            raise _unavailable(error) from error
+        database = cls(writer, reader)
+        database._others = asyncio.create_task(database._look_at_others())
+        return database
+
+    def listen(self, listener: Listener) -> None:
+        """Be told of every change, those of other processes within a quarter of a second."""
+        self._listeners.append(listener)
 
     async def close(self) -> None:
+        """Commit what waits, then close. Later reads and writes raise `Unavailable`."""
+        self._closing = True
+        if self._others is not None:
+            self._others.cancel()
+            await asyncio.wait([self._others])
         if self._committer is not None:
             await self._committer
         await self._reader.close()
@@ -121,16 +165,18 @@ class Database:
 
     async def read(self, function: Callable[[Tx], T]) -> T:
         """Run a function in a read transaction: one consistent snapshot."""
+        self._check_open()
         try:
             return await self._reader.run(_in_transaction, self._reader.connection(), function)
         except sa.exc.DBAPIError as error:
-            raise _unavailable(error) from error
+            raise _unavailable(error.orig or error) from error
 
     async def write(self, function: Callable[[Tx], T]) -> T:
         """Run a function in a write transaction; when this returns, its effect is on disk.
 
         If it raises, nothing of it remains. A caller cancelled while waiting does not undo it.
         """
+        self._check_open()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Work(function, future))
         if self._committer is None or self._committer.done():
@@ -138,7 +184,11 @@ class Database:
         try:
             return await asyncio.shield(future)
         except sa.exc.DBAPIError as error:
-            raise _unavailable(error) from error
+            raise _unavailable(error.orig or error) from error
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise _unavailable(RuntimeError("it is closed"))
 
     async def _commit_groups(self) -> None:
         while self._waiting:
@@ -148,8 +198,25 @@ class Database:
             except BaseException as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it
                 for work in group:
                     work.outcome = error
+            touched = frozenset[str]().union(*(work.touched for work in group))
+            if touched:
+                self._tell(touched)
             for work in group:
                 _deliver(work)
+
+    async def _look_at_others(self) -> None:
+        """Notice commits of other processes: `data_version` changes with those, and not with our own."""
+        seen: int | None = None
+        while True:
+            await asyncio.sleep(_LOOK_AT_OTHERS_EVERY_S)
+            version = await self._writer.run(_data_version, self._writer.connection())
+            if seen is not None and version != seen:
+                self._tell(None)
+            seen = version
+
+    def _tell(self, touched: frozenset[str] | None) -> None:
+        for listener in self._listeners:
+            listener(touched)
 
 
 def _deliver(work: _Work[Any]) -> None:
@@ -171,10 +238,13 @@ def _in_transaction(connection: sa.Connection, function: Callable[[Tx], T]) -> T
 def _commit_group(connection: sa.Connection, group: list[_Work[Any]]) -> None:
     """Run each function in its own savepoint, then commit once for all."""
     if len(group) == 1:
+        connection.info.pop(_TOUCHED, None)
         group[0].outcome = _in_transaction(connection, group[0].function)
+        group[0].touched = frozenset(connection.info.pop(_TOUCHED, ()))
         return
     with connection.begin():
         for work in group:
+            connection.info.pop(_TOUCHED, None)
             try:
                 with connection.begin_nested():
                     work.outcome = work.function(connection)
@@ -183,13 +253,21 @@ def _commit_group(connection: sa.Connection, group: list[_Work[Any]]) -> None:
                 raise
             except Exception as error:  # noqa: BLE001 - one caller's refusal or mistake is nobody else's
                 work.outcome = error
+            else:
+                work.touched = frozenset(connection.info.pop(_TOUCHED, ()))
 
 
-def _unavailable(error: sa.exc.DBAPIError) -> Unavailable:
-    logger.error("database: %s", error.orig)
+def _data_version(connection: sa.Connection) -> int:
+    version: int = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+    connection.rollback()
+    return version
+
+
+def _unavailable(cause: BaseException) -> Unavailable:
+    logger.error("database: %s", cause)
     return Unavailable(
         "The gateway's database did not take the request; nothing was done. Try again shortly.",
         code=ErrorCode.DATABASE_UNAVAILABLE,
-        internal=str(error.orig),
+        internal=str(cause),
         retry_after_s=_RETRY_AFTER_S,
     )
