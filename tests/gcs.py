@@ -49,7 +49,11 @@ class Fault(Enum):
     GONE = auto()  # 410: the upload is forgotten
     DENIED = auto()
     DAMAGE = auto()  # the object is stored with one byte changed
-    RUBBISH = auto()  # 200 with a body that means nothing
+    RUBBISH = auto()  # 200 with a body that is no JSON
+    LIST = auto()  # 200 with JSON that is no object
+    ODD_RANGE = auto()  # 308 with a Range that does not begin at 0
+    BOAST = auto()  # 308 with more bytes than were ever sent
+    FORGET = auto()  # 308 with fewer bytes than were kept before
 
 
 @cache
@@ -280,6 +284,10 @@ _INSTEAD = {
     Fault.CUT: Answer(0, cut=True),
     Fault.DENIED: _error(403, "Permission denied"),
     Fault.RUBBISH: Answer(200, b"<html>"),
+    Fault.LIST: Answer(200, b"[]"),
+    Fault.ODD_RANGE: Answer(308, b"", {"Range": "bytes=5-9"}),
+    Fault.BOAST: Answer(308, b"", {"Range": f"bytes=0-{100 * STEP}"}),
+    Fault.FORGET: Answer(308, b"", {"Range": "bytes=0-0"}),
     Fault.GONE: _error(410, "Gone"),
 }
 _AFTERWARDS = {

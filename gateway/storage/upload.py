@@ -36,7 +36,7 @@ _SESSION_GONE = frozenset({httpx.codes.NOT_FOUND, httpx.codes.GONE})
 _CLEAN_UP = RetryPolicy(tries=3, deadline_s=10.0)
 #: The key of our own mark in an object's metadata.
 UPLOAD_ID = "upload-id"
-_RANGE = re.compile(r"bytes=0-(\d+)")
+_RANGE = re.compile(r"bytes=0-(-1|\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,11 @@ class GcsWriter:
         self._resource = resource
         self._upload_id = upload_id
         self._phase = _Phase.OPEN
-        self._session_url: str | None = None
+        self._session_url = ""  # until the first chunk
         # Begins at the first byte that the server has not confirmed, which is byte `_kept` of the object.
         self._buffer = bytearray()
         self._kept = 0
+        self._sent = 0
         self._size_bytes = 0
         # Cloud Storage reports the same digest; it guards against corruption, not against attackers.
         self._md5 = hashlib.md5(usedforsecurity=False)
@@ -86,7 +87,7 @@ class GcsWriter:
                 await self._send_chunks(final=False)
 
     async def commit(self) -> None:
-        if self._session_url is None:
+        if not self._session_url:
             await self._send_whole()
         else:
             await self._send_chunks(final=True)
@@ -104,7 +105,7 @@ class GcsWriter:
     async def _undo(self, *, maybe_there: bool) -> None:
         """Best effort: what cannot be cancelled now, Cloud Storage forgets after a week, unseen."""
         try:
-            if self._session_url is not None:
+            if self._session_url:
                 await self._api.once("DELETE", self._session_url)
             if maybe_there:
                 await self._delete_ours()
@@ -116,7 +117,7 @@ class GcsWriter:
     async def _send_chunks(self, *, final: bool) -> None:
         """Send from the buffer until it is within a chunk again, or, when final, until the object exists."""
         retries = self._api.retries()
-        if self._session_url is None:
+        if not self._session_url:
             self._session_url = await self._start_session()
         while final or len(self._buffer) > CHUNK_BYTES:
             if final:
@@ -164,16 +165,15 @@ class GcsWriter:
     async def _put_chunk(self, *, final: bool) -> tuple[httpx.Response | None, httpx.RequestError | None]:
         with memoryview(self._buffer) as view:
             chunk = bytes(view if final else view[:CHUNK_BYTES])
+        self._sent = self._kept + len(chunk)
         total = self._size_bytes if final else "*"
         # Nothing left to send is possible when everything was kept but the upload was not finished.
-        span = f"{self._kept}-{self._kept + len(chunk) - 1}" if chunk else "*"
+        span = f"{self._kept}-{self._sent - 1}" if chunk else "*"
         return await self._attempt({"Content-Range": f"bytes {span}/{total}"}, chunk)
 
     async def _attempt(
         self, headers: Mapping[str, str], content: bytes
     ) -> tuple[httpx.Response | None, httpx.RequestError | None]:
-        if self._session_url is None:
-            raise StorageError("The upload was not started.")
         try:
             return await self._api.once("PUT", self._session_url, headers=headers, content=content), None
         except httpx.RequestError as error:
@@ -197,12 +197,12 @@ class GcsWriter:
 
     def _confirm(self, response: httpx.Response) -> bool:
         """Drop from the buffer what the server says it has kept; True when that is more than before."""
-        header = response.headers.get("range")
-        match = _RANGE.fullmatch(header) if header is not None else None
-        if header is not None and match is None:
-            raise failure(f"Cloud Storage keeps an unreadable range: {header}.", response)
-        kept = int(match[1]) + 1 if match is not None else 0
-        if not self._kept <= kept <= self._kept + len(self._buffer):
+        header = response.headers.get("range", "bytes=0--1")
+        match = _RANGE.fullmatch(header)
+        if match is None:
+            raise failure("Cloud Storage's answer is unreadable.", response)
+        kept = int(match[1]) + 1  # without the header: nothing
+        if not self._kept <= kept <= self._sent:
             raise failure("Cloud Storage lost a part of the upload.", response)
         del self._buffer[: kept - self._kept]
         advanced, self._kept = kept > self._kept, kept

@@ -202,6 +202,15 @@ async def test_abort_after_a_commit_of_unknown_outcome_removes_the_object(
     assert gcs.names() == []
 
 
+async def test_an_upload_that_finished_unseen_is_recognised_although_its_session_is_gone(
+    store: Store, gcs: Gcs
+):
+    gcs.script("chunk", 4, Fault.DONE_THEN_CUT)
+    gcs.script("query", 1, Fault.GONE)
+    await store.put(NAME, DATA)
+    assert (await store.get(NAME)).content == DATA
+
+
 async def test_abort_cancels_the_session(store: Store, gcs: Gcs):
     writer = await store.storage.create(NAME, content_type="audio/wav", metadata={})
     await writer.write(DATA)
@@ -302,10 +311,30 @@ async def test_anonymous_calls_carry_no_credentials(gcs: Gcs):
     assert "authorization" not in gcs.calls[-1][1].headers
 
 
-async def test_an_unreadable_answer_is_a_storage_error(store: Store, gcs: Gcs):
-    gcs.script("multipart", 1, Fault.RUBBISH)
+@pytest.mark.parametrize("fault", [Fault.RUBBISH, Fault.LIST])
+@pytest.mark.parametrize("data", [b"small", DATA])
+async def test_an_unreadable_answer_is_a_storage_error(store: Store, gcs: Gcs, fault: Fault, data: bytes):
+    operation, last = ("multipart", 1) if data is not DATA else ("chunk", 4)
+    gcs.script(operation, last, fault)
     with pytest.raises(StorageError, match="unreadable"):
-        await store.put(NAME, b"small")
+        await store.put(NAME, data)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [(Fault.ODD_RANGE, "unreadable"), (Fault.BOAST, "lost a part"), (Fault.FORGET, "lost a part")],
+)
+async def test_a_range_that_cannot_be_is_not_built_upon(store: Store, gcs: Gcs, fault: Fault, says: str):
+    gcs.script("chunk", 2, fault)
+    with pytest.raises(StorageError, match=says):
+        await store.put(NAME, DATA)
+    assert gcs.names() == []
+
+
+async def test_a_session_that_does_not_say_where_is_refused(store: Store, gcs: Gcs):
+    gcs.script("start", 1, Fault.RUBBISH)
+    with pytest.raises(StorageError, match="refused the upload"):
+        await store.put(NAME, DATA)
 
 
 async def test_the_strict_front_refuses_a_link_for_another_method_or_host(store: Store, gcs: Gcs):
