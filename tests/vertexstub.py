@@ -1,0 +1,205 @@
+"""A stand-in for Vertex AI that says exactly the bytes it is told to, and sinks that remember what they got.
+
+For what the emulator cannot do: cuts at a chosen byte, single-byte chunks, answers that no server would give.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from gateway.model import Deployment, ModelKind
+
+LYRIA = Deployment("lyria", ModelKind.LYRIA2, "acme-music-prod", "us-central1", None, 60_000)
+MUSICGEN = Deployment(
+    "mg", ModelKind.MUSICGEN, "acme-music-prod", "us-central1",
+    "projects/acme-music-prod/locations/us-central1/endpoints/4711", 20_000,
+)  # fmt: skip
+
+
+def audio(number: int, size_bytes: int = 50) -> bytes:
+    return bytes((number * 41 + i) % 256 for i in range(size_bytes))
+
+
+def prediction(sound: bytes, field_name: str = "bytesBase64Encoded") -> dict[str, object]:
+    return {field_name: base64.b64encode(sound).decode(), "mimeType": "audio/wav"}
+
+
+def answer_body(*predictions: object, **more: object) -> bytes:
+    return json.dumps({"predictions": list(predictions), "model": "m", **more}).encode()
+
+
+def http(body: bytes, status: str = "200 OK", headers: Sequence[str] = (), length: int | None = -1) -> bytes:
+    """A whole response. ``length`` None leaves the length to the connection's end."""
+    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", *headers]
+    if length is not None:
+        lines.append(f"Content-Length: {len(body) if length < 0 else length}")
+    else:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@dataclass
+class Request:
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return self.line.split(" ")[1]
+
+    @property
+    def json(self) -> dict[str, object]:
+        document: dict[str, object] = json.loads(self.body)
+        return document
+
+
+@dataclass
+class Say:
+    """One response: ``data`` in writes of ``write_bytes``, after ``delay_s``; then perhaps the end."""
+
+    data: bytes
+    write_bytes: int = 1 << 20
+    delay_s: float = 0.0
+    then_close: bool = False
+    then_reset: bool = False
+    then_hang: bool = False
+
+
+@dataclass
+class Stub:
+    url: str = ""
+    script: list[Say] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def will_say(self, *answers: Say | bytes) -> None:
+        self.script += [Say(answer) if isinstance(answer, bytes) else answer for answer in answers]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                self.requests.append(await _read_request(reader))
+                if not await self._answer(self.script.pop(0), reader, writer):
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.hung_up.set()
+            writer.close()
+
+    @staticmethod
+    async def _answer(say: Say, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        if say.delay_s:
+            await asyncio.sleep(say.delay_s)
+        for at in range(0, len(say.data), say.write_bytes):
+            writer.write(say.data[at : at + say.write_bytes])
+            await writer.drain()
+            await asyncio.sleep(0)
+        if say.then_hang:
+            await reader.read(1)
+            return False
+        if say.then_reset:
+            writer.transport.abort()
+            return False
+        return not say.then_close
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Request:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Request(head[0], headers, body)
+
+
+@asynccontextmanager
+async def start_stub() -> AsyncIterator[Stub]:
+    stub = Stub()
+    handlers: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handlers.add(task)
+        await stub.serve(reader, writer)
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    stub.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield stub
+    finally:
+        server.close()
+        for task in handlers:
+            task.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
+
+
+@dataclass
+class RecordingSink:
+    index: int
+    blocks: list[bytes] = field(default_factory=list)
+    state: str = "open"
+    aborts: int = 0
+    write_error: Exception | None = None
+    finish_error: Exception | None = None
+    abort_error: Exception | None = None
+    hold: asyncio.Event | None = None  # writes wait for it
+    hold_abort: asyncio.Event | None = None
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def sound(self) -> bytes:
+        return b"".join(self.blocks)
+
+    async def write(self, block: bytes) -> None:
+        assert self.state == "open"
+        self.entered.set()
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.write_error is not None:
+            raise self.write_error
+        self.blocks.append(block)
+
+    async def finish(self) -> None:
+        assert self.state == "open"
+        if self.finish_error is not None:
+            raise self.finish_error
+        self.state = "finished"
+
+    async def abort(self) -> None:
+        self.aborts += 1
+        self.entered.set()
+        if self.hold_abort is not None:
+            await self.hold_abort.wait()
+        self.state = "aborted"
+        if self.abort_error is not None:
+            raise self.abort_error
+
+
+class Sinks:
+    """``new_sink`` for a call; ``prepared`` sinks are handed out in place of plain ones."""
+
+    def __init__(self, *prepared: RecordingSink) -> None:
+        self._prepared = {sink.index: sink for sink in prepared}
+        self.opened: dict[int, RecordingSink] = {}
+
+    def __call__(self, index: int) -> RecordingSink:
+        assert index not in self.opened, "asked twice for one clip"
+        self.opened[index] = self._prepared.get(index) or RecordingSink(index)
+        return self.opened[index]
+
+    def __iter__(self) -> Iterator[RecordingSink]:
+        return iter(self.opened.values())
+
+    @property
+    def finished(self) -> dict[int, bytes]:
+        return {sink.index: sink.sound for sink in self if sink.state == "finished"}
+
+    @property
+    def states(self) -> dict[int, str]:
+        return {sink.index: sink.state for sink in self}
