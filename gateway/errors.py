@@ -23,6 +23,7 @@ from enum import StrEnum
 class ErrorCode(StrEnum):
     """Stable, documented names (README, "Errors"); callers may branch on them."""
 
+    MALFORMED_REQUEST = "malformed_request"
     INVALID_REQUEST = "invalid_request"
     MALFORMED_BODY = "malformed_body"
     BODY_TOO_LARGE = "body_too_large"
@@ -33,11 +34,12 @@ class ErrorCode(StrEnum):
     TASK_NOT_FOUND = "task_not_found"
     FILE_NOT_FOUND = "file_not_found"
     LINK_INVALID = "link_invalid"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
+    HEADERS_TOO_LARGE = "headers_too_large"
     RATE_LIMITED = "rate_limited"
     QUEUE_FULL = "queue_full"
     DATABASE_UNAVAILABLE = "database_unavailable"
     STORAGE_UNAVAILABLE = "storage_unavailable"
-    SHUTTING_DOWN = "shutting_down"
     INTERNAL_ERROR = "internal_error"
     # Below: why a *task* failed (`task.error.code`); never an HTTP status of the caller's request.
     RECITATION_BLOCKED = "recitation_blocked"

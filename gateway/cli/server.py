@@ -22,6 +22,7 @@ from gateway.web.files import FileApi
 from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
 from gateway.web.operations import OperationsApi
+from gateway.web.protocol import protocol_class
 
 logger = logging.getLogger("gateway")
 
@@ -78,6 +79,7 @@ async def serve(
         app = create_app(_apis(settings, services), services.metrics, services.new_id.bare)
         config = uvicorn.Config(
             app,
+            http=protocol_class(services.new_id.bare),
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
+import orjson
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -16,7 +18,14 @@ from gateway.web.schemas import INTEGER_FIELDS
 BODY_LIMIT_BYTES = 65_536
 _FORM_FIELDS = 64
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}(\.0+)?")
+# No field takes a number near this long; Python would refuse the longest in words about itself.
+_NUMBER_CHARS = 400
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_BOM = "\ufeff"
+_EXAMPLE = 'a JSON object, like {"prompt": "…"}'
 _JSON, _FORM, _MULTIPART = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
+# us-ascii is UTF-8 that uses half of it.
+_CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -28,7 +37,7 @@ async def read_json(request: Request) -> dict[str, Any]:
 async def read_fields(request: Request) -> dict[str, Any]:
     """The fields of a JSON, urlencoded or multipart body, integers of forms made numbers.
 
-    A multipart part named ``body`` holds a JSON object whose fields count like the others. Raises
+    A field or multipart part named ``body`` holds a JSON object whose fields count like the others. Raises
     `RequestError`.
     """
     media_type = _require(request, (_JSON, _FORM, _MULTIPART))
@@ -40,34 +49,54 @@ async def read_fields(request: Request) -> dict[str, Any]:
 
 
 def parse_object(body: bytes | str, what: str) -> dict[str, Any]:
-    """A JSON object, strictly (RFC 8259): UTF-8, no name twice, no NaN. Raises `RequestError`."""
+    """A JSON object, strictly (RFC 8259): UTF-8, no name twice, no NaN, no half of a surrogate pair.
+
+    A byte order mark is passed over, as the RFC allows: some editors put one into every file. Raises
+    `RequestError`.
+    """
+    text = _decoded(body, what).removeprefix(_BOM)
     try:
-        text = body.decode("utf-8") if isinstance(body, bytes) else body
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except UnicodeDecodeError:
-        raise RequestError(f"{what} is not UTF-8.") from None
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer)
+        if _SURROGATE.search(text):
+            # Python's parser lets half of a pair pass, and nothing later could store or send it.
+            orjson.loads(text)
     except RecursionError:
         raise RequestError(f"{what} is nested too deeply.") from None
     except ValueError as error:
-        raise RequestError(f"{what} is not valid JSON: {error}.") from None
+        if not text.strip():
+            raise RequestError(f"{what} is empty; send {_EXAMPLE}.") from None
+        raise RequestError(f"{what} is not valid JSON: {_printable(str(error))}.") from None
     if not isinstance(value, dict):
-        raise RequestError(f'{what} must be a JSON object, like {{"prompt": "…"}}.')
+        raise RequestError(f"{what} must be {_EXAMPLE}.")
     return value
 
 
+def _decoded(body: bytes | str, what: str) -> str:
+    if isinstance(body, str):
+        return body
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise RequestError(f"{what} is not UTF-8.") from None
+
+
 def _require(request: Request, allowed: tuple[str, ...]) -> str:
-    content_type = request.headers.get("content-type", "")
-    media_type = content_type.partition(";")[0].strip().lower()
+    value, options = parse_options_header(request.headers.get("content-type", ""))
+    media_type = value.decode("latin-1")
     if media_type not in allowed:
         got = f"{media_type[:100]!r} is not read here" if media_type else "The request has no Content-Type"
         raise UnsupportedMedia(f"{got}; send {' or '.join(allowed)}.")
+    charset = options.get(b"charset", b"utf-8").lower()
+    if charset not in _CHARSETS:
+        given = charset.decode("latin-1")[:40]
+        raise UnsupportedMedia(f"The charset {given!r} is not read here; send UTF-8.")
     return media_type
 
 
 async def _read(request: Request) -> bytes:
     declared = request.headers.get("content-length", "0")
     body = bytearray()
-    if declared.isdecimal() and int(declared) > BODY_LIMIT_BYTES:
+    if declared.isdecimal() and int(declared[:20]) > BODY_LIMIT_BYTES:
         _too_large()
     async for chunk in request.stream():
         body += chunk
@@ -81,31 +110,36 @@ def _too_large() -> NoReturn:
 
 
 def _urlencoded(body: bytes) -> list[tuple[str, str]]:
+    # Not only ASCII: `curl -d "prompt=café"` sends the bytes as they are.
+    text = _decoded(body, "The form")
     try:
-        text = body.decode("ascii")
         return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_FORM_FIELDS)
     except UnicodeDecodeError:
         raise RequestError("The form is not percent-encoded UTF-8.") from None
-    except ValueError as error:
-        raise RequestError(f"The form cannot be read: {error}.") from None
+    except ValueError:
+        raise RequestError(f"The form has more than {_FORM_FIELDS} fields.") from None
 
 
 async def _multipart(request: Request, body: bytes) -> list[tuple[str, str]]:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    headers = Headers(raw=[(b"content-type", request.headers["content-type"].encode("latin-1"))])
-    parser = MultiPartParser(headers, stream(), max_fields=_FORM_FIELDS, max_files=_FORM_FIELDS)
+    content_type = request.headers["content-type"].encode("latin-1")
+    parser = MultiPartParser(
+        Headers(raw=[(b"content-type", content_type)]),
+        stream(),
+        max_fields=_FORM_FIELDS,
+        max_files=_FORM_FIELDS,
+    )
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise RequestError(f"The multipart body cannot be read: {error.message}") from None
-    pairs = []
+        raise RequestError(f"The multipart body cannot be read: {error.message.rstrip('.')}.") from None
     try:
-        for name, value in form.multi_items():
-            pairs.append((name, await _part_text(name, value)))
+        pairs = [(name, await _part_text(name, value)) for name, value in form.multi_items()]
     finally:
         await form.close()
+    _require_whole(content_type, body)
     return pairs
 
 
@@ -114,10 +148,15 @@ async def _part_text(name: str, value: UploadFile | str) -> str:
         return value
     if name != "body":
         raise InvalidRequest((FieldError(name[:100], "wrong_type", "is a file; send it as a plain field."),))
-    try:
-        return (await value.read()).decode("utf-8")
-    except UnicodeDecodeError:
-        raise RequestError("The part named body is not UTF-8.") from None
+    return _decoded(await value.read(), "The part named body")
+
+
+def _require_whole(content_type: bytes, body: bytes) -> None:
+    """Refuse what the parser lets pass: a body cut off before its end, and text that is not UTF-8."""
+    _, options = parse_options_header(content_type)
+    if b"--" + options[b"boundary"] + b"--" not in body:
+        raise RequestError("The multipart body ends before its closing boundary.")
+    _decoded(body, "The multipart body")
 
 
 def _merge(pairs: list[tuple[str, str]]) -> dict[str, Any]:
@@ -141,13 +180,26 @@ def _typed(name: str, text: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name[:100]!r} is given twice")
-        found[name] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"{name[:100]!r} is given twice")
+            seen.add(name)
     return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > _NUMBER_CHARS:
+        raise ValueError(f"a number has more than {_NUMBER_CHARS} digits")
+    return int(text)
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _printable(text: str) -> str:
+    """The text without what would break a header, a log or the answer itself."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

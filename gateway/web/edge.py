@@ -100,8 +100,10 @@ class _Exchange:
         level = logging.DEBUG if route in _QUIET and self._status == 200 else logging.INFO  # noqa: PLR2004
         if logger.isEnabledFor(level):
             extra = {"status": self._status, "ms": round(seconds * 1000, 2)}
-            # The path without its query: a signed link's query is a secret.
-            logger.log(level, "%s %s", method, self._scope["path"], extra=extra | self._scope.get("ids", {}))
+            # As it was sent, percent-encoded: no line break gets into the log. Without its query: a signed
+            # link's query is a secret.
+            path = self._scope["raw_path"].decode("latin-1")
+            logger.log(level, "%s %s", method, path, extra=extra | self._scope.get("ids", {}))
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
@@ -113,7 +115,7 @@ def _header(scope: Scope, name: bytes) -> bytes:
 
 def _routing_error(error: HTTPException, scope: Scope) -> GatewayError:
     if error.status_code == 405:  # noqa: PLR2004
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
         return GatewayError(
             f"{scope['method']} is not for this address; use {allowed}.", code=ErrorCode.METHOD_NOT_ALLOWED
         )
@@ -122,7 +124,7 @@ def _routing_error(error: HTTPException, scope: Scope) -> GatewayError:
             "There is nothing at this address. /openapi.yaml lists what there is.",
             code=ErrorCode.ROUTE_NOT_FOUND,
         )
-    return GatewayError(str(error.detail), code=ErrorCode.MALFORMED_BODY)
+    return GatewayError(str(error.detail), code=ErrorCode.MALFORMED_REQUEST)
 
 
 def _mistake() -> GatewayError:

@@ -10,13 +10,15 @@ from gateway.accounts.authentication import Authenticator
 from gateway.errors import Unauthorized
 from gateway.model import MusicSpec, Principal, Route, Task
 from gateway.tasks.service import Submission, TaskService
+from gateway.telemetry import trace_id
 from gateway.web.bodies import read_fields, read_json
-from gateway.web.preferences import Preference, parse_prefer
+from gateway.web.preferences import NO_PREFERENCE, Preference, parse_prefer
 from gateway.web.problems import limit_headers
 from gateway.web.schemas import MusicGenerateBody, MusicGenerateLyriaBody, parse_body
 from gateway.web.views import render_task
 
 _POLL_AGAIN_S = "2"
+_KEY_PREFIX = "mg_"
 
 
 class MusicApi:
@@ -51,8 +53,8 @@ class MusicApi:
             else self._tasks.get(principal, task_id)
         )
         headers = {} if task.state.terminal else {"Retry-After": _POLL_AGAIN_S}
-        if prefer.applied():
-            headers["Preference-Applied"] = prefer.applied()
+        if applied := prefer.applied(self._wait_s, answered_async=False):
+            headers["Preference-Applied"] = applied
         return await self._render(task, 200, headers)
 
     async def _submit(
@@ -71,7 +73,7 @@ class MusicApi:
                 model=body.model,
                 metadata=body.metadata,
                 request_id=request.scope["request_id"],
-                traceparent=request.headers.get("traceparent"),
+                traceparent=_traceparent(request),
             ),
         )
         task = admitted.task
@@ -81,8 +83,8 @@ class MusicApi:
         if wait_s:
             task = await self._tasks.wait(principal, task.id, timeout_s=wait_s)
         headers = limit_headers(admitted.rate)
-        if prefer.applied():
-            headers["Preference-Applied"] = prefer.applied()
+        if applied := prefer.applied(self._wait_s, answered_async=not task.state.terminal):
+            headers["Preference-Applied"] = applied
         if task.state.terminal:
             return await self._render(task, 200, headers)
         headers |= {"Location": f"/api/task-status/{task.id}", "Retry-After": _POLL_AGAIN_S}
@@ -101,13 +103,25 @@ class MusicApi:
 
 def _presented_key(request: Request) -> str | None:
     key = request.headers.get("x-api-key")
-    authorization = request.headers.get("authorization", "")
+    authorization = request.headers.get("authorization")
+    if authorization is None:
+        return key
     scheme, _, token = authorization.partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else None
-    if key is not None and bearer is not None and key != bearer:
+    if key is None or bearer is None:
+        return key or bearer
+    # Beside a key, Authorization may hold what lets the caller through to us, as Cloud Run's own tokens do.
+    if bearer != key and bearer.startswith(_KEY_PREFIX):
         raise Unauthorized("X-Api-Key and Authorization name different keys; send one of them.")
-    return key if key is not None else bearer
+    return key
 
 
 def _preference(request: Request) -> Preference:
-    return parse_prefer(request.headers.getlist("prefer"))
+    values = request.headers.getlist("prefer")
+    return parse_prefer(values) if values else NO_PREFERENCE
+
+
+def _traceparent(request: Request) -> str | None:
+    """The caller's trace context if it is well-formed: it is kept with the task and sent on to the model."""
+    offered = request.headers.get("traceparent")
+    return offered if trace_id(offered) else None

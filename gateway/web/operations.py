@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
+from gateway.web.problems import problem
 
 Check = Callable[[], Awaitable[None]]
 
@@ -32,12 +33,14 @@ class OperationsApi:
         """The process answers. Nothing else is looked at: a restart mends no database."""
         return Response(b'{"status":"ok"}', media_type="application/json")
 
-    async def readyz(self, request: Request) -> Response:  # noqa: ARG002
+    async def readyz(self, request: Request) -> Response:
         """Every part that a request needs, with what is wrong where something is."""
-        results = {name: await _result(check) for name, check in self._checks.items()}
-        ready = all(result == "ok" for result in results.values())
-        document = {"status": "ok" if ready else "unavailable", "checks": results}
-        return Response(orjson.dumps(document), 200 if ready else 503, media_type="application/json")
+        failures = {name: await _failure(check) for name, check in self._checks.items()}
+        results = {name: error.detail if error else "ok" for name, error in failures.items()}
+        for error in failures.values():
+            if error is not None:
+                return problem(error, request.scope["request_id"], {"checks": results})
+        return Response(orjson.dumps({"status": "ok", "checks": results}), media_type="application/json")
 
     async def metrics(self, request: Request) -> Response:  # noqa: ARG002
         try:
@@ -51,9 +54,9 @@ class OperationsApi:
         return Response(self._specification, media_type="application/yaml")
 
 
-async def _result(check: Check) -> str:
+async def _failure(check: Check) -> GatewayError | None:
     try:
         await check()
     except GatewayError as error:
-        return error.detail
-    return "ok"
+        return error
+    return None

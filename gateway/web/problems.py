@@ -1,5 +1,7 @@
 """Errors as ``application/problem+json`` (RFC 9457), in one shape, whatever raised them."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -15,9 +17,11 @@ from gateway.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_S = 5.0
 
 #: Status and title of every code that can answer a request. Codes of failed tasks have none.
 STATUSES: dict[ErrorCode, tuple[int, str]] = {
+    ErrorCode.MALFORMED_REQUEST: (400, "This is not HTTP as it should be"),
     ErrorCode.INVALID_REQUEST: (400, "The request is not valid"),
     ErrorCode.MALFORMED_BODY: (400, "The body cannot be read"),
     ErrorCode.UNAUTHORIZED: (401, "A valid API key is needed"),
@@ -28,18 +32,22 @@ STATUSES: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.METHOD_NOT_ALLOWED: (405, "This method is not for this address"),
     ErrorCode.BODY_TOO_LARGE: (413, "The body is too large"),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "This content type is not read here"),
+    ErrorCode.RANGE_NOT_SATISFIABLE: (416, "There is nothing in this range"),
     ErrorCode.RATE_LIMITED: (429, "Too many requests"),
     ErrorCode.QUEUE_FULL: (429, "Too many tasks are waiting"),
+    ErrorCode.HEADERS_TOO_LARGE: (431, "The headers are too large"),
     ErrorCode.INTERNAL_ERROR: (500, "The gateway made a mistake"),
     ErrorCode.DATABASE_UNAVAILABLE: (503, "The gateway cannot take requests just now"),
     ErrorCode.STORAGE_UNAVAILABLE: (503, "Audio storage is out of reach just now"),
     ErrorCode.MODEL_UNAVAILABLE: (503, "No model can serve this"),
-    ErrorCode.SHUTTING_DOWN: (503, "This instance is shutting down"),
 }
 
 
-def problem(error: GatewayError, request_id: str) -> Response:
-    """The answer to a request that failed with this error."""
+def problem(error: GatewayError, request_id: str, extensions: Mapping[str, Any] | None = None) -> Response:
+    """The answer to a request that failed with this error.
+
+    ``extensions`` are further members of the document (RFC 9457 §3.2).
+    """
     # A code without a status belongs to tasks; it reaching the edge is a mistake of ours.
     status, title = STATUSES.get(error.code, STATUSES[ErrorCode.INTERNAL_ERROR])
     document: dict[str, Any] = {
@@ -49,17 +57,22 @@ def problem(error: GatewayError, request_id: str) -> Response:
         "detail": error.detail,
         "code": error.code.value,
         "request_id": request_id,
+        **(extensions or {}),
     }
-    headers: dict[str, str] = {}
+    # Some of these statuses may be cached unless told otherwise (RFC 9110 §15.1).
+    headers = {"Cache-Control": "no-store"}
     if isinstance(error, InvalidRequest):
         document["errors"] = [_field(field) for field in error.fields]
     if isinstance(error, LimitReached):
         document["violated-policies"] = [error.limit.name]
         headers.update(limit_headers(error.limit))
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    retry_after_s = error.retry_after_s
+    if retry_after_s is None and status == 503:  # noqa: PLR2004
+        retry_after_s = _RETRY_AFTER_S
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
     if status == 401:  # noqa: PLR2004 - RFC 9110 §15.5.2 wants a challenge with this one
-        headers["WWW-Authenticate"] = 'ApiKey header="X-Api-Key"'
+        headers["WWW-Authenticate"] = 'ApiKey header="X-Api-Key", Bearer'
     return Response(orjson.dumps(document), status, headers, MEDIA_TYPE)
 
 

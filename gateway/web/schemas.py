@@ -1,20 +1,39 @@
-"""Request bodies: what each endpoint takes, and what is said of a value that will not do."""
+"""Request bodies: what each endpoint takes, and what is said of a value that will not do.
+
+openapi.yaml describes the same; ``tests/contract`` holds the two together, so a limit is changed in both.
+"""
 
 import math
 import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gateway.errors import FieldError, InvalidRequest
-from gateway.model import MusicSpec
+from gateway.model import ModelKind, MusicSpec
 
 PROMPT_CHARS = 4000
 METADATA_ENTRIES = 16
 _MAX_SEED = 2**32 - 1
+# A body of nothing but unknown fields must not be answered with a megabyte of advice.
+_TOLD_FIELDS = 20
 # What no prompt needs and databases or logs choke on; tabs and line breaks are fine.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# The same rules as patterns, for the schema: no control characters; for text also something to read,
+# which is anything that `str.strip` leaves.
+_PLAIN = r"[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*"
+_VISIBLE = r"[^\u0000-\u0020\u007f\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+LABEL_PATTERN = f"^{_PLAIN}$"
+TEXT_PATTERN = f"^{_PLAIN}{_VISIBLE}{_PLAIN}$"
 
 
 def _whole_number(value: object) -> object:
@@ -25,19 +44,32 @@ def _whole_number(value: object) -> object:
 
 
 def _text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("not_unicode", "has half of a surrogate pair in it") from None
+    if not value.strip():
+        raise PydanticCustomError("empty", "is empty; say something")
+    return _label(value)
+
+
+def _label(value: str) -> str:
     if _CONTROL.search(value):
         raise PydanticCustomError("control_character", "has control characters in it; leave them out")
     return value
 
 
-WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
-Seed = Annotated[WholeNumber, Field(ge=0, le=_MAX_SEED)]
-Text = Annotated[str, Field(min_length=1, max_length=PROMPT_CHARS)]
-Label = Annotated[str, Field(max_length=512)]
+_whole = BeforeValidator(_whole_number)
+Duration = Annotated[int, Field(ge=1, le=300), _whole]
+SampleCount = Annotated[int, Field(ge=1, le=4), _whole]
+Seed = Annotated[int, Field(ge=0, le=_MAX_SEED), _whole]
+Text = Annotated[
+    str, Field(min_length=1, max_length=PROMPT_CHARS, json_schema_extra={"pattern": TEXT_PATTERN})
+]
+MetadataName = Annotated[str, Field(min_length=1, max_length=64)]
+MetadataLabel = Annotated[str, Field(max_length=512, json_schema_extra={"pattern": LABEL_PATTERN})]
+
+
+def _model_name(*kinds: ModelKind) -> Any:
+    """A model's name. Which of them are configured is the catalog's to say."""
+    names: list[JsonValue] = [kind.value for kind in kinds]
+    return Field(None, min_length=1, max_length=100, json_schema_extra={"enum": names})
 
 
 class _Body(BaseModel):
@@ -45,30 +77,38 @@ class _Body(BaseModel):
 
     prompt: Text
     negative_prompt: Text | None = None
-    sampleCount: Annotated[WholeNumber, Field(ge=1, le=4)] = 1  # noqa: N815 - the documented spelling
+    sampleCount: SampleCount = 1  # noqa: N815 - the documented spelling
     seed: Seed | None = None
-    model: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    metadata: dict[Annotated[str, Field(min_length=1, max_length=64)], Label] = Field(
-        default_factory=dict, max_length=METADATA_ENTRIES
+    model: str | None = _model_name(ModelKind.LYRIA2)
+    metadata: dict[MetadataName, MetadataLabel] = Field(
+        default_factory=dict,
+        max_length=METADATA_ENTRIES,
+        json_schema_extra={"propertyNames": {"minLength": 1, "maxLength": 64, "pattern": LABEL_PATTERN}},
     )
 
-    @field_validator("prompt", "negative_prompt", "model")
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        if value is None:
+            raise PydanticCustomError("null", "must not be null; leave it out instead")
+        return value
+
+    @field_validator("prompt", "negative_prompt")
     @classmethod
     def _clean(cls, value: str) -> str:
-        if not value.strip():
-            raise PydanticCustomError("empty", "is empty; say something")
         return _text(value)
 
     @field_validator("metadata")
     @classmethod
     def _clean_metadata(cls, value: dict[str, str]) -> dict[str, str]:
-        return {_text(name): _text(label) for name, label in value.items()}
+        return {_label(name): _label(label) for name, label in value.items()}
 
 
 class MusicGenerateBody(_Body):
     """The body of ``POST /api/music_generate``."""
 
-    durationSeconds: Annotated[WholeNumber, Field(ge=1, le=300)] = 30  # noqa: N815
+    durationSeconds: Duration = 30  # noqa: N815
+    model: str | None = _model_name(*ModelKind)
 
     def spec(self) -> MusicSpec:
         return MusicSpec(
@@ -99,29 +139,38 @@ INTEGER_FIELDS = frozenset({"durationSeconds", "sampleCount", "seed"})
 
 
 def parse_body(kind: type[B], values: dict[str, Any]) -> B:
-    """Raises `InvalidRequest` naming each field that is wrong."""
+    """Raises `InvalidRequest` naming the fields that are wrong, at most the first twenty."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
+        if isinstance(values.get("body"), dict):
+            # The reference calls the JSON object itself "body"; taken literally, all else would be missing.
+            raise InvalidRequest((_WRAPPED,)) from None
         known = ", ".join(kind.model_fields)
-        fields = tuple(_explain(detail, known) for detail in error.errors(include_url=False))
-        raise InvalidRequest(fields) from None
+        told = error.errors(include_url=False)[:_TOLD_FIELDS]
+        raise InvalidRequest(tuple(_explain(detail, known) for detail in told)) from None
 
+
+_WRAPPED = FieldError(
+    "body",
+    "wrapped",
+    "is not a field here: send the object inside it as the JSON body itself, without a wrapper.",
+)
 
 _ADVICE = {
     "missing": ("missing", "is required."),
+    "null": ("wrong_type", "must not be null; leave it out instead."),
     "string_type": ("wrong_type", "must be a string."),
     "int_type": ("wrong_type", "must be an integer."),
     "int_from_float": ("wrong_type", "must be a whole number."),
     "dict_type": ("wrong_type", "must be an object of strings."),
+    "string_too_short": ("empty", "is empty; say something."),
 }
 
 
 def _explain(error: ErrorDetails, known: str) -> FieldError:
     name = ".".join(str(part) for part in error["loc"] if part != "[key]")[:100]
     kind, context = error["type"], error.get("ctx", {})
-    if error["input"] is None and kind != "missing":
-        return FieldError(name, "wrong_type", "must not be null; leave it out instead.")
     if kind in _ADVICE:
         code, detail = _ADVICE[kind]
     elif kind == "extra_forbidden":
@@ -129,8 +178,6 @@ def _explain(error: ErrorDetails, known: str) -> FieldError:
     elif kind in {"greater_than_equal", "less_than_equal"}:
         bound = "at least" if kind == "greater_than_equal" else "at most"
         code, detail = "out_of_range", f"must be {bound} {context.get('ge', context.get('le'))}."
-    elif kind == "string_too_short":
-        code, detail = "empty", "is empty; say something."
     elif kind == "string_too_long":
         code, detail = "too_long", f"has more than {context['max_length']} characters."
     elif kind == "too_long":
