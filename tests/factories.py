@@ -122,7 +122,15 @@ async def a_caller(database: Database, tenant: Tenant | None = None, **changes: 
 
 
 def _insert_next(tx: Tx, task: Task, deadline_at_ms: int) -> None:
-    counts = tasks.read_windows(tx, key_id=task.key_id, tenant_id=task.tenant_id, since_ms=0, queue_limit=1)
+    counts = tasks.read_windows(
+        tx,
+        key_id=task.key_id,
+        key_rpm=1,
+        tenant_id=task.tenant_id,
+        tenant_rpm=None,
+        since_ms=0,
+        queue_limit=1,
+    )
     tasks.insert_task(
         tx,
         task,

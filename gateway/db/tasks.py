@@ -6,13 +6,17 @@ from dataclasses import dataclass
 import orjson
 import sqlalchemy as sa
 
-from gateway.db.engine import Tx
+from gateway.db.engine import Tx, touch
 from gateway.db.tables import outputs, task_events, tasks
 from gateway.model import Clip, ModelKind, MusicSpec, Route, Task, TaskError, TaskState
 
 _since: sa.BindParameter[int] = sa.bindparam("since_ms")
 _key_id: sa.BindParameter[str] = sa.bindparam("key_id")
 _tenant_id: sa.BindParameter[str] = sa.bindparam("tenant_id")
+
+
+_key_rpm: sa.BindParameter[int] = sa.bindparam("key_rpm")
+_tenant_rpm: sa.BindParameter[int] = sa.bindparam("tenant_rpm")
 
 
 def _newest(count: sa.Column[int], owner: sa.Column[str], owner_id: sa.BindParameter[str]) -> sa.Select[int]:
@@ -26,21 +30,29 @@ def _oldest_inside(
     return inside.order_by(tasks.c.created_at_ms, count).limit(1)
 
 
+def _made_at(
+    count: sa.Column[int],
+    owner: sa.Column[str],
+    owner_id: sa.BindParameter[str],
+    rpm: sa.BindParameter[int],
+) -> sa.Select[int]:
+    """When the task was made that is followed by ``rpm`` - 1 others."""
+    newest = _newest(count, owner, owner_id).scalar_subquery()
+    return sa.select(tasks.c.created_at_ms).where(owner == owner_id, count == newest - rpm + 1)
+
+
 _WINDOWS = sa.select(
     _newest(tasks.c.key_seq, tasks.c.key_id, _key_id).scalar_subquery().label("key_newest"),
     _oldest_inside(tasks.c.key_seq, tasks.c.key_id, _key_id).scalar_subquery().label("key_oldest"),
+    _made_at(tasks.c.key_seq, tasks.c.key_id, _key_id, _key_rpm).scalar_subquery().label("key_full_at_ms"),
     sa.select(sa.func.min(tasks.c.created_at_ms))
     .where(tasks.c.key_id == _key_id, tasks.c.created_at_ms > _since)
     .scalar_subquery()
     .label("key_oldest_at_ms"),
     _newest(tasks.c.tenant_seq, tasks.c.tenant_id, _tenant_id).scalar_subquery().label("tenant_newest"),
-    _oldest_inside(tasks.c.tenant_seq, tasks.c.tenant_id, _tenant_id)
+    _made_at(tasks.c.tenant_seq, tasks.c.tenant_id, _tenant_id, _tenant_rpm)
     .scalar_subquery()
-    .label("tenant_oldest"),
-    sa.select(sa.func.max(tasks.c.created_at_ms))
-    .where(tasks.c.tenant_id == _tenant_id)
-    .scalar_subquery()
-    .label("last_created_at_ms"),
+    .label("tenant_full_at_ms"),
     sa.select(sa.func.count())
     .select_from(
         sa.select(tasks.c.id)
@@ -50,12 +62,6 @@ _WINDOWS = sa.select(
     )
     .scalar_subquery()
     .label("queued"),
-)
-_KEY_CREATED_AT = sa.select(tasks.c.created_at_ms).where(
-    tasks.c.key_id == _key_id, tasks.c.key_seq == sa.bindparam("seq")
-)
-_TENANT_CREATED_AT = sa.select(tasks.c.created_at_ms).where(
-    tasks.c.tenant_id == _tenant_id, tasks.c.tenant_seq == sa.bindparam("seq")
 )
 _INSERT = sa.insert(tasks)
 _INSERT_EVENT = sa.insert(task_events)
@@ -69,24 +75,40 @@ _CLIPS = (
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """What admission needs to know of a key and its tenant. Sequence numbers are 0 when there is none."""
+    """What admission needs to know of a key and its tenant. Sequence numbers are 0 when there is none.
+
+    ``…_full_at_ms`` is when the task was made that has to leave the window before another may enter; None
+    when there were never so many. It is found by sequence number, so that it holds whatever the clock did.
+    ``key_count`` counts what was made inside the window, and is exact while the clock only goes on.
+    """
 
     key_newest: int
     key_count: int
     key_oldest_at_ms: int | None
+    key_full_at_ms: int | None
     tenant_newest: int
-    tenant_count: int
-    last_created_at_ms: int
+    tenant_full_at_ms: int | None
     queued: int
 
 
-def read_windows(tx: Tx, *, key_id: str, tenant_id: str, since_ms: int, queue_limit: int) -> Windows:
-    """Count what was made after ``since_ms``, by sequence numbers; ``queued`` stops at the limit."""
+def read_windows(
+    tx: Tx,
+    *,
+    key_id: str,
+    key_rpm: int,
+    tenant_id: str,
+    tenant_rpm: int | None,
+    since_ms: int,
+    queue_limit: int,
+) -> Windows:
+    """Look at what was made after ``since_ms``, by sequence numbers; ``queued`` stops at the limit."""
     row = tx.execute(
         _WINDOWS,
         {
             "key_id": key_id,
+            "key_rpm": key_rpm,
             "tenant_id": tenant_id,
+            "tenant_rpm": tenant_rpm,
             "since_ms": since_ms,
             "queue_limit": queue_limit,
         },
@@ -95,19 +117,11 @@ def read_windows(tx: Tx, *, key_id: str, tenant_id: str, since_ms: int, queue_li
         key_newest=row.key_newest or 0,
         key_count=row.key_newest - row.key_oldest + 1 if row.key_oldest is not None else 0,
         key_oldest_at_ms=row.key_oldest_at_ms,
+        key_full_at_ms=row.key_full_at_ms,
         tenant_newest=row.tenant_newest or 0,
-        tenant_count=row.tenant_newest - row.tenant_oldest + 1 if row.tenant_oldest is not None else 0,
-        last_created_at_ms=row.last_created_at_ms or 0,
+        tenant_full_at_ms=row.tenant_full_at_ms,
         queued=row.queued,
     )
-
-
-def key_task_created_at(tx: Tx, *, key_id: str, seq: int) -> int | None:
-    return tx.execute(_KEY_CREATED_AT, {"key_id": key_id, "seq": seq}).scalar_one_or_none()
-
-
-def tenant_task_created_at(tx: Tx, *, tenant_id: str, seq: int) -> int | None:
-    return tx.execute(_TENANT_CREATED_AT, {"tenant_id": tenant_id, "seq": seq}).scalar_one_or_none()
 
 
 def insert_task(tx: Tx, task: Task, *, key_seq: int, tenant_seq: int, deadline_at_ms: int) -> None:
@@ -143,7 +157,11 @@ def insert_task(tx: Tx, task: Task, *, key_seq: int, tenant_seq: int, deadline_a
 def add_event(
     tx: Tx, task_id: str, kind: str, *, at_ms: int, data: dict[str, str | int] | None = None
 ) -> None:
-    """Append to the task's story. ``data`` holds small facts, never text that a caller chose."""
+    """Append to the task's story. ``data`` holds small facts, never text that a caller chose.
+
+    Every change of a task has its event, so this is also where others are told that it changed.
+    """
+    touch(tx, task_id)
     tx.execute(
         _INSERT_EVENT,
         {"task_id": task_id, "kind": kind, "at_ms": at_ms, "data": orjson.dumps(data or {}).decode()},

@@ -41,21 +41,22 @@ def admit(tx: Tx, task: Task, *, deadline_at_ms: int, defaults: Defaults) -> Adm
     key, tenant = _valid(tx, task)
     max_queued = tenant.max_queued or defaults.max_queued
     now_ms = task.created_at_ms
+    rpm = key.rpm or defaults.rpm
     windows = tasks.read_windows(
         tx,
         key_id=key.id,
+        key_rpm=rpm,
         tenant_id=tenant.id,
+        tenant_rpm=tenant.rpm,
         since_ms=now_ms - _WINDOW_MS,
         queue_limit=max_queued,
     )
-    rpm = key.rpm or defaults.rpm
-    if windows.key_count >= rpm:
-        freed_at_ms = tasks.key_task_created_at(tx, key_id=key.id, seq=windows.key_newest - rpm + 1)
-        raise _too_fast("key", rpm, _seconds_until(freed_at_ms, now_ms))
-    if tenant.rpm is not None and windows.tenant_count >= tenant.rpm:
-        seq = windows.tenant_newest - tenant.rpm + 1
-        freed_at_ms = tasks.tenant_task_created_at(tx, tenant_id=tenant.id, seq=seq)
-        raise _too_fast("tenant", tenant.rpm, _seconds_until(freed_at_ms, now_ms))
+    key_wait_s = _wait_s(windows.key_full_at_ms, now_ms)
+    if key_wait_s is not None:
+        raise _too_fast("key", rpm, key_wait_s)
+    tenant_wait_s = _wait_s(windows.tenant_full_at_ms, now_ms)
+    if tenant.rpm is not None and tenant_wait_s is not None:
+        raise _too_fast("tenant", tenant.rpm, tenant_wait_s)
     if windows.queued >= max_queued:
         raise _queue_full(max_queued)
     tasks.insert_task(
@@ -66,9 +67,9 @@ def admit(tx: Tx, task: Task, *, deadline_at_ms: int, defaults: Defaults) -> Adm
         deadline_at_ms=deadline_at_ms,
     )
     tasks.add_event(tx, task.id, "queued", at_ms=now_ms)
-    oldest_at_ms = windows.key_oldest_at_ms if windows.key_oldest_at_ms is not None else now_ms
-    rate = LimitState("key", rpm, WINDOW_S, rpm - windows.key_count - 1, _seconds_until(oldest_at_ms, now_ms))
-    return Admitted(task, rate)
+    remaining = max(0, rpm - windows.key_count - 1)
+    reset_s = _wait_s(windows.key_oldest_at_ms, now_ms) or WINDOW_S
+    return Admitted(task, LimitState("key", rpm, WINDOW_S, remaining, reset_s))
 
 
 def _valid(tx: Tx, task: Task) -> tuple[ApiKey, Tenant]:
@@ -81,11 +82,15 @@ def _valid(tx: Tx, task: Task) -> tuple[ApiKey, Tenant]:
     return found[0], tenant
 
 
-def _seconds_until(created_at_ms: int | None, now_ms: int) -> int:
-    """Whole seconds, rounded up, until a task made then leaves the window; at least 1."""
-    if created_at_ms is None:
-        return WINDOW_S
-    return max(1, math.ceil((created_at_ms + _WINDOW_MS - now_ms) / 1000))
+def _wait_s(created_at_ms: int | None, now_ms: int) -> int | None:
+    """Whole seconds, rounded up, until a task made then leaves the window; None when it does not count.
+
+    A clock that was set back leaves times ahead of now, which count; more than a window ahead it had been
+    plainly wrong, and must not lock anybody out until that time comes.
+    """
+    if created_at_ms is None or abs(now_ms - created_at_ms) >= _WINDOW_MS:
+        return None
+    return math.ceil((created_at_ms + _WINDOW_MS - now_ms) / 1000)
 
 
 def _too_fast(owner: str, rpm: int, retry_after_s: int) -> LimitReached:
