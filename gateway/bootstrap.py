@@ -26,7 +26,7 @@ from gateway.db.engine import Database
 from gateway.db.revision import current_revision
 from gateway.db.tables import SCHEMA_REVISION
 from gateway.errors import ConfigurationError
-from gateway.google import AnonymousTokens, GoogleTokens, HttpTransport, load_credentials
+from gateway.google import AnonymousTokens, GoogleTokens, load_credentials, open_transport
 from gateway.metrics import Metrics
 from gateway.model import ModelKind
 from gateway.ports import Clock, FileSource, MusicModel, Storage, TokenSource
@@ -193,7 +193,7 @@ async def _open_identity(settings: Settings, clock: Clock, stack: AsyncExitStack
     if not (settings.deployments() or settings.storage_url.startswith("gs://")):
         return _Identity(AnonymousTokens(), lambda _: EmulatorSigner())
     credentials = await load_credentials()
-    tokens = GoogleTokens(credentials, clock, transport=HttpTransport(httpx.Client(timeout=30.0)))
+    tokens = GoogleTokens(credentials, clock, transport=open_transport())
     stack.push_async_callback(tokens.close)
     return _Identity(tokens, lambda api: signer_for(credentials, api, tokens.service_account_email))
 

@@ -5,13 +5,11 @@ what callers present is reduced to a public id or a hash before anything is logg
 like a key or a signed URL is blanked by the formatter all the same.
 """
 
-import contextlib
 import logging
 import re
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, TextIO
 
@@ -26,14 +24,20 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 
-@contextlib.contextmanager
-def log_context(**ids: str) -> Iterator[None]:
+class log_context:  # noqa: N801 - used as `with log_context(...)`, like the contextlib functions
     """Name what is being done in every log line of the block: request, tenant, key, task, trace."""
-    token = _context.set({**_context.get({}), **{name: value for name, value in ids.items() if value}})
-    try:
-        yield
-    finally:
-        _context.reset(token)
+
+    __slots__ = ("_ids", "_token")
+
+    def __init__(self, **ids: str) -> None:
+        self._ids = ids
+
+    def __enter__(self) -> None:
+        named = {name: value for name, value in self._ids.items() if value}
+        self._token = _context.set({**_context.get({}), **named})
+
+    def __exit__(self, *_: object) -> None:
+        _context.reset(self._token)
 
 
 def trace_id(traceparent: str | None) -> str:

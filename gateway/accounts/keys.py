@@ -17,6 +17,9 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PUBLIC_ID_LENGTH = 12
 SECRET_LENGTH = 32
 CHECKSUM_LENGTH = 6
+KEY_PREFIX = "mg_"
+#: Of a whole key, in characters.
+LENGTH = len("mg_live_") + PUBLIC_ID_LENGTH + len("_") + SECRET_LENGTH + CHECKSUM_LENGTH
 
 _FORMAT = re.compile(r"(mg_live_([0-9A-Za-z]{12})_[0-9A-Za-z]{32})([0-9A-Za-z]{6})", re.ASCII)
 

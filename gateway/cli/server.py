@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import errno
 import logging
+import secrets
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from gateway.web.protocol import protocol_class
 logger = logging.getLogger("gateway")
 
 _BACKLOG = 2048
+_REQUEST_ID_BYTES = 12
 _LAG_EVERY_S = 0.5
 # After the worker's grace time, connections get this much longer to take their last answer.
 _LAST_ANSWERS_S = 1
@@ -76,10 +79,11 @@ async def serve(
             "or run `gateway demo` to try it without Google."
         )
     async with open_services(settings) as services:
-        app = create_app(_apis(settings, services), services.metrics, services.new_id.bare)
+        new_request_id = partial(secrets.token_hex, _REQUEST_ID_BYTES)
+        app = create_app(_apis(settings, services), services.metrics, new_request_id)
         config = uvicorn.Config(
             app,
-            http=protocol_class(services.new_id.bare),
+            http=protocol_class(new_request_id),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -126,6 +130,7 @@ def _apis(settings: Settings, services: Services) -> Apis:
         music=MusicApi(
             services.authenticator,
             services.tasks,
+            services.clock,
             public_url=settings.effective_public_url,
             wait_s=settings.wait_s,
         ),

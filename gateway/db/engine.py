@@ -98,6 +98,11 @@ class SqliteThread:
             raise RuntimeError("the connection is not open")
         return self._connection
 
+    def data_version(self) -> int:
+        """A number that another connection's commits change, and our own do not. In the thread, please."""
+        # Not through SQLAlchemy: that would take the write lock for a look.
+        return int(self._existing().execute("PRAGMA data_version").fetchone()[0])
+
     async def close(self) -> None:
         if self._connection is not None:
             await self.run(self._connection.close)
@@ -209,7 +214,7 @@ class Database:
         seen: int | None = None
         while True:
             await asyncio.sleep(_LOOK_AT_OTHERS_EVERY_S)
-            version = await self._writer.run(_data_version, self._writer.connection())
+            version = await self._writer.run(self._writer.data_version)
             if seen is not None and version != seen:
                 self._tell(None)
             seen = version
@@ -255,12 +260,6 @@ def _commit_group(connection: sa.Connection, group: list[_Work[Any]]) -> None:
                 work.outcome = error
             else:
                 work.touched = frozenset(connection.info.pop(_TOUCHED, ()))
-
-
-def _data_version(connection: sa.Connection) -> int:
-    version: int = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
-    connection.rollback()
-    return version
 
 
 def _unavailable(cause: BaseException) -> Unavailable:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from gateway.db.engine import Tx
+from gateway.db.engine import Tx, touch
 from gateway.db.tables import attempts, outputs, tasks, tenants
 from gateway.db.tasks import add_event, task_from
 from gateway.model import Clip, Task, TaskError, TaskState
@@ -228,6 +228,7 @@ class AttemptEnd:
 
 def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
     """Record the end of a call and the clips it left in storage. The caller holds the lease."""
+    touch(tx, task_id)
     tx.execute(
         _END_ATTEMPT,
         {

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.db import tasks
-from gateway.db.batching import BatchReader
 from gateway.db.engine import Database
 from gateway.errors import NotFound
 from gateway.metrics import Metrics
@@ -14,6 +12,7 @@ from gateway.tasks.admission import Admitted, Defaults, admit
 from gateway.tasks.catalog import Catalog, fit
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.signals import Signals
+from gateway.tasks.snapshots import Snapshot, Snapshots
 
 # A task may end in another process: look at least this often while waiting.
 _LOOK_EVERY_S = 2.0
@@ -60,7 +59,7 @@ class TaskService:
         self._clock = clock
         self._new_id = new_id
         self._policy = policy
-        self._rows = BatchReader(database, tasks.get_tasks)
+        self._snapshots = Snapshots(database)
 
     async def submit(self, principal: Principal, submission: Submission) -> Admitted:
         """Accept a request: when this returns, the task is on disk and will be run, whatever happens here.
@@ -95,10 +94,14 @@ class TaskService:
 
     async def get(self, principal: Principal, task_id: str) -> Task:
         """Raises `NotFound` for an unknown task and for another tenant's alike."""
-        task = await self._rows.get(task_id)
-        if task is None or task.tenant_id != principal.tenant_id:
+        return (await self.snapshot(principal, task_id)).task
+
+    async def snapshot(self, principal: Principal, task_id: str) -> Snapshot:
+        """As `get`, with what was made of the task before."""
+        snapshot = await self._snapshots.get(task_id)
+        if snapshot is None or snapshot.task.tenant_id != principal.tenant_id:
             raise NotFound("There is no such task of yours. Check the id you were given.")
-        return task
+        return snapshot
 
     async def wait(self, principal: Principal, task_id: str, *, timeout_s: float) -> Task:
         """The task once it has ended, or as it stands when the time is up or the process is going away."""

@@ -1,10 +1,12 @@
 """The ASGI application: routes, and the edge around them."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.metrics import Metrics
 from gateway.web.edge import Edge
@@ -30,18 +32,31 @@ def create_app(apis: Apis, metrics: Metrics, new_request_id: Callable[[], str]) 
     return Edge(router, metrics, new_request_id)
 
 
+class Endpoint:
+    """A handler as an ASGI application. Errors are the edge's: Starlette's own wrapper costs twice this."""
+
+    __slots__ = ("handler",)
+
+    def __init__(self, handler: Callable[[Request], Awaitable[Response]]) -> None:
+        self.handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.handler(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
 def routes(apis: Apis) -> list[Route]:
     """Every route; the busiest first, since they are tried in order."""
     found = [
-        Route("/api/task-status/{task_id}", apis.music.status, methods=["GET"]),
-        Route("/api/music_generate", apis.music.generate, methods=["POST"]),
-        Route("/api/music_generate_lyria", apis.music.generate_lyria, methods=["POST"]),
-        Route("/livez", apis.operations.livez, methods=["GET"]),
-        Route("/readyz", apis.operations.readyz, methods=["GET"]),
-        Route("/metrics", apis.operations.metrics, methods=["GET"]),
-        Route("/openapi.yaml", apis.operations.openapi, methods=["GET"]),
-        Route("/", apis.front.show, methods=["GET"]),
+        Route("/api/task-status/{task_id}", Endpoint(apis.music.status), methods=["GET"]),
+        Route("/api/music_generate", Endpoint(apis.music.generate), methods=["POST"]),
+        Route("/api/music_generate_lyria", Endpoint(apis.music.generate_lyria), methods=["POST"]),
+        Route("/livez", Endpoint(apis.operations.livez), methods=["GET"]),
+        Route("/readyz", Endpoint(apis.operations.readyz), methods=["GET"]),
+        Route("/metrics", Endpoint(apis.operations.metrics), methods=["GET"]),
+        Route("/openapi.yaml", Endpoint(apis.operations.openapi), methods=["GET"]),
+        Route("/", Endpoint(apis.front.show), methods=["GET"]),
     ]
     if apis.files is not None:
-        found.append(Route("/files/{name:path}", apis.files.download, methods=["GET"]))
+        found.append(Route("/files/{name:path}", Endpoint(apis.files.download), methods=["GET"]))
     return found

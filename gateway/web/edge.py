@@ -22,8 +22,7 @@ logger = logging.getLogger("gateway.access")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Probes and scrapes come every few seconds and say nothing when they succeed.
-_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+_READS = frozenset({"GET", "HEAD"})
 _CLIENT_CLOSED = 499
 
 
@@ -97,7 +96,9 @@ class _Exchange:
         route = getattr(self._scope.get("route"), "path", "unmatched")
         method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
         metrics.request_answered(route, method, self._status, seconds)
-        level = logging.DEBUG if route in _QUIET and self._status == 200 else logging.INFO  # noqa: PLR2004
+        # Polls, probes and downloads that go well say nothing that the metrics do not.
+        well = self._scope["method"] in _READS and self._status < 400  # noqa: PLR2004
+        level = logging.DEBUG if well else logging.INFO
         if logger.isEnabledFor(level):
             extra = {"status": self._status, "ms": round(seconds * 1000, 2)}
             # As it was sent, percent-encoded: no line break gets into the log. Without its query: a signed

@@ -1,7 +1,5 @@
 """The music API: two ways to ask for music, and the task that comes of it."""
 
-from typing import Any
-
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,7 +7,9 @@ from starlette.responses import Response
 from gateway.accounts.authentication import Authenticator
 from gateway.errors import Unauthorized
 from gateway.model import MusicSpec, Principal, Route, Task
+from gateway.ports import Clock
 from gateway.tasks.service import Submission, TaskService
+from gateway.tasks.snapshots import Snapshot
 from gateway.telemetry import trace_id
 from gateway.web.bodies import read_fields, read_json
 from gateway.web.preferences import NO_PREFERENCE, Preference, parse_prefer
@@ -18,6 +18,7 @@ from gateway.web.schemas import MusicGenerateBody, MusicGenerateLyriaBody, parse
 from gateway.web.views import render_task
 
 _POLL_AGAIN_S = "2"
+_REMEMBER_MS = 60_000
 _KEY_PREFIX = "mg_"
 
 
@@ -25,10 +26,17 @@ class MusicApi:
     """``/api``: everything a caller with a key can do."""
 
     def __init__(
-        self, authenticator: Authenticator, tasks: TaskService, *, public_url: str, wait_s: float
+        self,
+        authenticator: Authenticator,
+        tasks: TaskService,
+        clock: Clock,
+        *,
+        public_url: str,
+        wait_s: float,
     ) -> None:
         self._authenticator = authenticator
         self._tasks = tasks
+        self._clock = clock
         self._public_url = public_url
         self._wait_s = wait_s
 
@@ -47,15 +55,17 @@ class MusicApi:
         task_id = request.path_params["task_id"]
         prefer = _preference(request)
         wait_s = prefer.seconds(0.0, self._wait_s)
-        task = await (
-            self._tasks.wait(principal, task_id, timeout_s=wait_s)
-            if wait_s
-            else self._tasks.get(principal, task_id)
-        )
+        if wait_s:
+            task = await self._tasks.wait(principal, task_id, timeout_s=wait_s)
+            document = await self._document(task)
+        else:
+            snapshot = await self._tasks.snapshot(principal, task_id)
+            task = snapshot.task
+            document = await self._remembered(snapshot)
         headers = {} if task.state.terminal else {"Retry-After": _POLL_AGAIN_S}
         if applied := prefer.applied(self._wait_s, answered_async=False):
             headers["Preference-Applied"] = applied
-        return await self._render(task, 200, headers)
+        return _answer(document, 200, headers)
 
     async def _submit(
         self,
@@ -85,20 +95,35 @@ class MusicApi:
         headers = limit_headers(admitted.rate)
         if applied := prefer.applied(self._wait_s, answered_async=not task.state.terminal):
             headers["Preference-Applied"] = applied
+        document = await self._document(task)
         if task.state.terminal:
-            return await self._render(task, 200, headers)
+            return _answer(document, 200, headers)
         headers |= {"Location": f"/api/task-status/{task.id}", "Retry-After": _POLL_AGAIN_S}
-        return await self._render(task, 202, headers)
+        return _answer(document, 202, headers)
 
     async def _principal(self, request: Request) -> Principal:
         principal = await self._authenticator.authenticate(_presented_key(request))
         request.scope["ids"] = {"tenant_id": principal.tenant_id, "key_id": principal.key_id}
         return principal
 
-    async def _render(self, task: Task, status: int, headers: dict[str, str]) -> Response:
-        document: dict[str, Any] = render_task(task, await self._tasks.links(task), self._public_url)
-        headers["Cache-Control"] = "no-store"
-        return Response(orjson.dumps(document), status, headers, "application/json")
+    async def _document(self, task: Task) -> bytes:
+        return orjson.dumps(render_task(task, await self._tasks.links(task), self._public_url))
+
+    async def _remembered(self, snapshot: Snapshot) -> bytes:
+        """The task's document, made once for all polls between two changes; its links are renewed in time."""
+        now_ms = self._clock.now_ms()
+        if now_ms >= snapshot.rendered_until_ms:
+            task = snapshot.task
+            links = await self._tasks.links(task)
+            snapshot.rendered = orjson.dumps(render_task(task, links, self._public_url))
+            left_ms = min((link.expires_at_ms - now_ms for link in links), default=_REMEMBER_MS)
+            snapshot.rendered_until_ms = now_ms + min(_REMEMBER_MS, left_ms // 2)
+        return snapshot.rendered
+
+
+def _answer(document: bytes, status: int, headers: dict[str, str]) -> Response:
+    headers["Cache-Control"] = "no-store"
+    return Response(document, status, headers, "application/json")
 
 
 def _presented_key(request: Request) -> str | None:
