@@ -6,11 +6,27 @@ For what the emulator cannot do: cuts at a chosen byte, single-byte chunks, answ
 import asyncio
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
-from gateway.model import Deployment, ModelKind
+import httpx
+
+from gateway.errors import UpstreamError
+from gateway.model import Deployment, ModelKind, MusicSpec
+from gateway.ports import ModelReply
+from gateway.upstream.client import VertexClient
+from gateway.upstream.lyria2 import Lyria2
+from gateway.upstream.network import pulling_transport
+from tests.clock import SetClock
+from tests.stores import FixedToken
+
+TOKEN = "ya29.secret-token"
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TWO = MusicSpec("a calm piano", sample_count=2)
+ONE = MusicSpec("a calm piano")
 
 LYRIA = Deployment("lyria", ModelKind.LYRIA2, "acme-music-prod", "us-central1", None, 60_000)
 MUSICGEN = Deployment(
@@ -75,6 +91,7 @@ class Stub:
     script: list[Say] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     def will_say(self, *answers: Say | bytes) -> None:
@@ -85,6 +102,7 @@ class Stub:
         try:
             while True:
                 self.requests.append(await _read_request(reader))
+                self.heard.set()
                 if not await self._answer(self.script.pop(0), reader, writer):
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -203,3 +221,64 @@ class Sinks:
     @property
     def states(self) -> dict[int, str]:
         return {sink.index: sink.state for sink in self}
+
+
+class Notes:
+    """A `CallObserver` that remembers."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[ModelKind, str, float, int]] = []
+
+    def on_call(self, kind: ModelKind, outcome: str, seconds: float, size_bytes: int) -> None:
+        self.seen.append((kind, outcome, seconds, size_bytes))
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [outcome for _, outcome, _, _ in self.seen]
+
+
+@cache
+def _no_certificates() -> ssl.SSLContext:
+    """Nothing here speaks TLS, and loading the machine's certificates costs more than most tests."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def a_transport(kind: str = "pulling", **options: object) -> httpx.AsyncHTTPTransport:
+    if kind == "pulling":
+        return pulling_transport(verify=_no_certificates(), **options)
+    return httpx.AsyncHTTPTransport(verify=_no_certificates())
+
+
+@asynccontextmanager
+async def a_client(
+    url: str, transport=None, notes=None, clock=None, token=TOKEN, **options
+) -> AsyncIterator[VertexClient]:
+    async with httpx.AsyncClient(transport=transport or a_transport()) as client:
+        yield VertexClient(
+            client, FixedToken(token), url, clock or SetClock(), observer=notes or Notes(), **options
+        )
+
+
+async def generate(
+    stub: Stub, sinks: Sinks | None = None, spec: MusicSpec = TWO, deadline_s: float = 20.0, **options
+) -> ModelReply:
+    """One call of Lyria's for all clips of ``spec``."""
+    async with a_client(stub.url, **options) as client:
+        model = Lyria2(client)
+        (call,) = model.calls(spec, range(spec.sample_count))
+        return await model.generate(
+            LYRIA, call, sinks or Sinks(), deadline_s=deadline_s, traceparent=TRACEPARENT
+        )
+
+
+async def failure(stub: Stub, **options) -> UpstreamError:
+    """The error of a call that delivers nothing."""
+    try:
+        reply = await generate(stub, **options)
+    except UpstreamError as error:
+        return error
+    raise AssertionError(f"the call delivered {reply.delivered} clips")
+
+
+def two_clips() -> bytes:
+    return answer_body(prediction(audio(0)), prediction(audio(1), "audioContent"))
