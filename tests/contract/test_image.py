@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import stat
 import struct
 import subprocess
@@ -18,6 +17,7 @@ import psutil
 import pytest
 
 from tests.image import UID, Image, UnavailableError, built_image, why_unavailable
+from tests.running import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTE = 1_000_000
@@ -25,6 +25,14 @@ LIMIT_BYTES = 250 * MEGABYTE
 START_TIMEOUT_S = 60.0
 
 pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.slow]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """`inner` runs as the image's user inside `outer`, which set up its surroundings."""
+
+    outer: "subprocess.Popen[bytes]"
+    inner: psutil.Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ def served(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         running(emulator, f"http://127.0.0.1:{emulator_port}/"),
         running(image.command(data=data, env=env), f"http://127.0.0.1:{port}/livez") as process,
     ):
-        yield Served(f"http://127.0.0.1:{port}", process, data, env)
+        yield Served(f"http://127.0.0.1:{port}", process.inner, data, env)
 
 
 # What is in it
@@ -178,17 +186,16 @@ def test_stops_cleanly_on_sigterm(image: Image, tmp_path: Path) -> None:
     port = free_port()
     command = image.command(data=writable_by_image(tmp_path), env=emulated_env(port, free_port()))
     with running(command, f"http://127.0.0.1:{port}/livez") as process:
-        outer = process.parents()[0]
-        process.terminate()
-        _, alive = psutil.wait_procs([process, outer], timeout=START_TIMEOUT_S)
-        assert alive == []
+        process.inner.terminate()
+        assert process.outer.wait(START_TIMEOUT_S) == 0
+        assert not process.inner.is_running()
 
 
 def test_runs_on_a_read_only_root_file_system(image: Image, tmp_path: Path) -> None:
     port = free_port()
     command = image.read_only_command(writable_by_image(tmp_path), emulated_env(port, free_port()))
     with running(command, f"http://127.0.0.1:{port}/livez") as process:
-        assert set(process.uids()) == {UID}
+        assert set(process.inner.uids()) == {UID}
         assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
         assert any(tmp_path.iterdir())
 
@@ -230,28 +237,22 @@ def writable_by_image(folder: Path) -> Path:
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
-def running(command: list[str], probe_url: str) -> Iterator[psutil.Process]:
-    """The innermost process of `command`, once `probe_url` answers; ended with everything around it."""
+def running(command: list[str], probe_url: str) -> Iterator[Running]:
+    """`command`, once `probe_url` answers; ended with everything around it."""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr) as outer:
         try:
             wait_for(probe_url, outer)
-            yield inner_process(outer)
+            yield Running(outer, inner_process(outer))
         finally:
             end(outer)
 
 
 def inner_process(outer: "subprocess.Popen[bytes]") -> psutil.Process:
-    """The process that runs as the image's user inside `outer`, which set up its surroundings."""
-    family = psutil.Process(outer.pid)
-    return next(p for p in (family, *family.children(recursive=True)) if p.uids().real == UID)
+    outermost = psutil.Process(outer.pid)
+    family = [outermost, *outermost.children(recursive=True)]
+    # The builder's own helper has that user too, once it waits for the server: the server has no children.
+    return next(p for p in family if p.uids().real == UID and not p.children())
 
 
 def end(outer: "subprocess.Popen[bytes]") -> None:
