@@ -13,6 +13,11 @@ _KEYS_BY_ID = (
     .join(tenants, tenants.c.id == api_keys.c.tenant_id)
     .where(api_keys.c.id.in_(sa.bindparam("ids", expanding=True)))
 )
+_CALLER = (
+    sa.select(api_keys, *(column.label(f"its_{column.name}") for column in tenants.c))
+    .join(tenants, tenants.c.id == api_keys.c.tenant_id)
+    .where(api_keys.c.id == sa.bindparam("key_id"))
+)
 _INSERT_TENANT = sa.insert(tenants)
 _INSERT_KEY = sa.insert(api_keys)
 _LIST_TENANTS = sa.select(tenants).order_by(tenants.c.created_at_ms, tenants.c.id)
@@ -81,6 +86,24 @@ def get_keys(tx: Tx, ids: Iterable[str]) -> dict[str, tuple[ApiKey, TenantStatus
     """Keys and their tenants' status by key id; unknown ids are absent."""
     rows = tx.execute(_KEYS_BY_ID, {"ids": list(ids)})
     return {row.id: (_key(row), TenantStatus(row.tenant_status)) for row in rows}
+
+
+def get_caller(tx: Tx, key_id: str) -> tuple[ApiKey, Tenant] | None:
+    """A key with its tenant."""
+    row = tx.execute(_CALLER, {"key_id": key_id}).one_or_none()
+    if row is None:
+        return None
+    tenant = Tenant(
+        id=row.its_id,
+        name=row.its_name,
+        status=TenantStatus(row.its_status),
+        created_at_ms=row.its_created_at_ms,
+        rpm=row.its_rpm,
+        max_concurrent=row.its_max_concurrent,
+        max_queued=row.its_max_queued,
+        weight=row.its_weight,
+    )
+    return _key(row), tenant
 
 
 def revoke_key(tx: Tx, key_id: str, *, now_ms: int) -> bool:

@@ -53,15 +53,18 @@ _WINDOWS = sa.select(
     _made_at(tasks.c.tenant_seq, tasks.c.tenant_id, _tenant_id, _tenant_rpm)
     .scalar_subquery()
     .label("tenant_full_at_ms"),
-    sa.select(sa.func.count())
-    .select_from(
-        sa.select(tasks.c.id)
-        .where(tasks.c.tenant_id == _tenant_id, tasks.c.state == "queued")
-        .limit(sa.bindparam("queue_limit"))
-        .subquery()
-    )
+    sa.select(tasks.c.tenant_seq)
+    .where(tasks.c.tenant_id == _tenant_id, tasks.c.state == "queued")
+    .order_by(tasks.c.id)
+    .limit(1)
     .scalar_subquery()
-    .label("queued"),
+    .label("tenant_oldest_queued"),
+)
+_COUNT_QUEUED = sa.select(sa.func.count()).select_from(
+    sa.select(tasks.c.id)
+    .where(tasks.c.tenant_id == _tenant_id, tasks.c.state == "queued")
+    .limit(sa.bindparam("at_most"))
+    .subquery()
 )
 _INSERT = sa.insert(tasks)
 _INSERT_EVENT = sa.insert(task_events)
@@ -80,6 +83,7 @@ class Windows:
     ``…_full_at_ms`` is when the task was made that has to leave the window before another may enter; None
     when there were never so many. It is found by sequence number, so that it holds whatever the clock did.
     ``key_count`` counts what was made inside the window, and is exact while the clock only goes on.
+    ``queued_at_most`` bounds the tenant's queue from above: all that was made since its oldest queued task.
     """
 
     key_newest: int
@@ -88,7 +92,7 @@ class Windows:
     key_full_at_ms: int | None
     tenant_newest: int
     tenant_full_at_ms: int | None
-    queued: int
+    queued_at_most: int
 
 
 def read_windows(
@@ -99,9 +103,8 @@ def read_windows(
     tenant_id: str,
     tenant_rpm: int | None,
     since_ms: int,
-    queue_limit: int,
 ) -> Windows:
-    """Look at what was made after ``since_ms``, by sequence numbers; ``queued`` stops at the limit."""
+    """Look at what was made after ``since_ms``, by sequence numbers: a few probes, however much there is."""
     row = tx.execute(
         _WINDOWS,
         {
@@ -110,18 +113,26 @@ def read_windows(
             "tenant_id": tenant_id,
             "tenant_rpm": tenant_rpm,
             "since_ms": since_ms,
-            "queue_limit": queue_limit,
         },
     ).one()
     return Windows(
         key_newest=row.key_newest or 0,
-        key_count=row.key_newest - row.key_oldest + 1 if row.key_oldest is not None else 0,
+        key_count=_span(row.key_oldest, row.key_newest),
         key_oldest_at_ms=row.key_oldest_at_ms,
         key_full_at_ms=row.key_full_at_ms,
         tenant_newest=row.tenant_newest or 0,
         tenant_full_at_ms=row.tenant_full_at_ms,
-        queued=row.queued,
+        queued_at_most=_span(row.tenant_oldest_queued, row.tenant_newest),
     )
+
+
+def count_queued(tx: Tx, tenant_id: str, *, at_most: int) -> int:
+    """The tenant's queued tasks, counted no further than ``at_most``."""
+    return tx.execute(_COUNT_QUEUED, {"tenant_id": tenant_id, "at_most": at_most}).scalar_one()
+
+
+def _span(oldest: int | None, newest: int | None) -> int:
+    return 0 if oldest is None or newest is None else newest - oldest + 1
 
 
 def insert_task(tx: Tx, task: Task, *, key_seq: int, tenant_seq: int, deadline_at_ms: int) -> None:

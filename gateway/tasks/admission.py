@@ -49,7 +49,6 @@ def admit(tx: Tx, task: Task, *, deadline_at_ms: int, defaults: Defaults) -> Adm
         tenant_id=tenant.id,
         tenant_rpm=tenant.rpm,
         since_ms=now_ms - _WINDOW_MS,
-        queue_limit=max_queued,
     )
     key_wait_s = _wait_s(windows.key_full_at_ms, now_ms)
     if key_wait_s is not None:
@@ -57,7 +56,11 @@ def admit(tx: Tx, task: Task, *, deadline_at_ms: int, defaults: Defaults) -> Adm
     tenant_wait_s = _wait_s(windows.tenant_full_at_ms, now_ms)
     if tenant.rpm is not None and tenant_wait_s is not None:
         raise _too_fast("tenant", tenant.rpm, tenant_wait_s)
-    if windows.queued >= max_queued:
+    # The bound is free; counting is not, and needed only by a tenant that may have reached its limit.
+    if (
+        windows.queued_at_most >= max_queued
+        and tasks.count_queued(tx, tenant.id, at_most=max_queued) >= max_queued
+    ):
         raise _queue_full(max_queued)
     tasks.insert_task(
         tx,
@@ -73,13 +76,12 @@ def admit(tx: Tx, task: Task, *, deadline_at_ms: int, defaults: Defaults) -> Adm
 
 
 def _valid(tx: Tx, task: Task) -> tuple[ApiKey, Tenant]:
-    found = accounts.get_keys(tx, [task.key_id]).get(task.key_id)
-    tenant = accounts.get_tenant(tx, task.tenant_id)
-    if found is None or tenant is None or found[0].revoked_at_ms is not None:
+    found = accounts.get_caller(tx, task.key_id)
+    if found is None or found[0].revoked_at_ms is not None:
         raise Unauthorized("This API key was revoked; ask your platform team for another.")
-    if tenant.status is not TenantStatus.ACTIVE:
+    if found[1].status is not TenantStatus.ACTIVE:
         raise Unauthorized("This tenant is suspended; ask your platform team.")
-    return found[0], tenant
+    return found
 
 
 def _wait_s(created_at_ms: int | None, now_ms: int) -> int | None:

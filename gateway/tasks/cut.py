@@ -41,9 +41,13 @@ class WavCutter:
         header = self._header
         if header is None or self._keep_bytes is None:
             return b"", facts
-        kept_bytes = min(self._keep_bytes, facts.frames * header.frame_bytes)
-        frames = kept_bytes // header.frame_bytes
+        if facts.frames * header.frame_bytes <= self._keep_bytes:
+            # The header had left the length open, and there was no more than was asked for after all.
+            return bytes(self._tail), facts
+        frames = self._keep_bytes // header.frame_bytes
         tail = _faded(bytes(self._tail), header)
+        if header.data_bytes is not None and self._keep_bytes % 2:
+            tail += b"\0"  # RIFF pads chunks to even lengths
         return tail, replace(facts, frames=frames, duration_s=frames / facts.sample_rate_hz)
 
     def _begin(self, header: WavHeader) -> bytes:
@@ -51,7 +55,7 @@ class WavCutter:
         self._head = bytearray()
         if self._duration_s is not None:
             wanted_bytes = self._duration_s * header.sample_rate_hz * header.frame_bytes
-            if header.data_bytes is None or header.data_bytes > wanted_bytes:
+            if header.data_bytes is None or _whole_frames(header.data_bytes, header) > wanted_bytes:
                 self._keep_bytes = wanted_bytes
         if self._keep_bytes is None:
             return bytes(head) + sound
@@ -71,6 +75,10 @@ class WavCutter:
         self._passed_bytes += len(plain)
         self._tail += left[len(plain) :]
         return plain
+
+
+def _whole_frames(size_bytes: int, header: WavHeader) -> int:
+    return size_bytes - size_bytes % header.frame_bytes
 
 
 def _faded(sound: bytes, header: WavHeader) -> bytes:

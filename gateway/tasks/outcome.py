@@ -52,7 +52,7 @@ def after_call(progress: Progress, error: UpstreamError | None, jitter: float) -
     if _is_final(progress, reason):
         return _end(progress, reason)
     delay_s = _delay_s(progress, reason, jitter)
-    if delay_s > progress.left_s:
+    if delay_s >= progress.left_s:
         return _end(progress, reason)
     return Again(delay_s, reason.fault.value)
 
