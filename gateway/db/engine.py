@@ -9,7 +9,8 @@ Writes that arrive while one is being committed share the next commit, each in i
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -251,7 +252,7 @@ def _commit_group(connection: sa.Connection, group: list[_Work[Any]]) -> None:
         for work in group:
             connection.info.pop(_TOUCHED, None)
             try:
-                with connection.begin_nested():
+                with _savepoint(connection):
                     work.outcome = work.function(connection)
             except sa.exc.OperationalError:
                 # Disk full or I/O trouble may have ended the whole transaction inside SQLite: fail the group.
@@ -260,6 +261,26 @@ def _commit_group(connection: sa.Connection, group: list[_Work[Any]]) -> None:
                 work.outcome = error
             else:
                 work.touched = frozenset(connection.info.pop(_TOUCHED, ()))
+
+
+@contextmanager
+def _savepoint(connection: sa.Connection) -> Iterator[None]:
+    """As `Connection.begin_nested`, which compiles its statements anew each time: a tenth of an admission."""
+    raw = connection.connection.cursor()
+    raw.execute("SAVEPOINT work")
+    try:
+        yield
+    except sa.exc.OperationalError:
+        # SQLite may have ended the transaction itself, savepoints and all.
+        raise
+    except BaseException:
+        raw.execute("ROLLBACK TO work")
+        raw.execute("RELEASE work")
+        raise
+    else:
+        raw.execute("RELEASE work")
+    finally:
+        raw.close()
 
 
 def _unavailable(cause: BaseException) -> Unavailable:
