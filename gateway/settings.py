@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     def _known_schemes(self) -> "Settings":
         if self.database_url and not self.database_url.startswith(SQLITE_SCHEME):
             raise ValueError(f"GATEWAY_DATABASE_URL must begin with {SQLITE_SCHEME}")
+        if self.database_url == SQLITE_SCHEME:
+            raise ValueError(f"GATEWAY_DATABASE_URL names no file: write {SQLITE_SCHEME}path")
         if self.storage_url and not self.storage_url.startswith(("file:///", "gs://")):
             raise ValueError("GATEWAY_STORAGE_URL must begin with file:/// or gs://")
         return self
@@ -119,6 +121,7 @@ class Settings(BaseSettings):
     def effective_public_url(self) -> str:
         """Without a trailing slash. Where none is set, the address listened on, or localhost for any."""
         host = "localhost" if self.host in _ANY_ADDRESS else self.host
+        host = f"[{host}]" if ":" in host else host
         return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
 
     def deployments(self) -> tuple[Deployment, ...]:

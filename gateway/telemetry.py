@@ -5,6 +5,7 @@ what callers present is reduced to a public id or a hash before anything is logg
 like a key or a signed URL is blanked by the formatter all the same.
 """
 
+import json
 import logging
 import re
 import sys
@@ -72,7 +73,7 @@ class JsonFormatter(logging.Formatter):
                 line[name] = value
         if record.exc_info:
             line["exception"] = "".join(traceback.format_exception(*record.exc_info))
-        return redact(orjson.dumps(line, default=str).decode())
+        return redact(_dumps(line))
 
 
 class TextFormatter(logging.Formatter):
@@ -99,6 +100,14 @@ def configure_logging(log_format: str, level: str, project: str, stream: TextIO 
     # Their own lines repeat ours, at a cost for each request.
     for noisy in ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "aiosqlite", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _dumps(line: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(line, default=str).decode()
+    except TypeError:
+        # Half a surrogate pair, a number beyond 64 bits: a line that is only nearly right beats none.
+        return json.dumps(line, default=str)
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

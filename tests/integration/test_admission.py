@@ -1,4 +1,4 @@
-"""Limits hold to the request: however many come at once, whatever the clock does, and refusals cost nothing."""
+"""Limits hold to the request: however many come at once, whatever the clock does; refusals cost nothing."""
 
 import asyncio
 import random

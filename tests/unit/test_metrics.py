@@ -1,0 +1,81 @@
+"""What the gateway counts, read back by Prometheus's own parser."""
+
+import platform
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.metrics import CallOutcome, Metrics
+from gateway.model import ModelKind, TaskState
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics("1.2.3")
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return None
+
+
+def test_two_sets_of_metrics_do_not_meet() -> None:
+    first, second = Metrics("1"), Metrics("1")
+    first.task_changed(ModelKind.LYRIA2, TaskState.QUEUED)
+    assert value(second, "gateway_tasks_total", model="lyria-002", state="queued") == 0
+
+
+def test_requests_are_counted_by_route_method_and_status(metrics: Metrics) -> None:
+    metrics.request_answered("/livez", "GET", 200, 0.002)
+    metrics.request_answered("/livez", "GET", 200, 0.2)
+    metrics.request_answered("/livez", "POST", 405, 0.1)
+    counted = {"route": "/livez", "method": "GET", "status": "200"}
+    assert value(metrics, "gateway_http_requests_total", **counted) == 2
+    assert value(metrics, "gateway_http_requests_total", **counted | {"method": "POST", "status": "405"}) == 1
+    assert value(metrics, "gateway_http_request_seconds_count", route="/livez") == 3
+    assert value(metrics, "gateway_http_request_seconds_bucket", route="/livez", le="0.0025") == 1
+
+
+@pytest.mark.parametrize("state", list(TaskState))
+@pytest.mark.parametrize("model", list(ModelKind))
+def test_tasks_are_counted_from_zero(metrics: Metrics, model: ModelKind, state: TaskState) -> None:
+    labels = {"model": model.value, "state": state.value}
+    assert value(metrics, "gateway_tasks_total", **labels) == 0
+    metrics.task_changed(model, state)
+    assert value(metrics, "gateway_tasks_total", **labels) == 1
+
+
+@pytest.mark.parametrize("outcome", list(CallOutcome))
+def test_calls_are_counted_from_zero(metrics: Metrics, outcome: CallOutcome) -> None:
+    labels = {"model": "musicgen", "outcome": outcome.value}
+    assert value(metrics, "gateway_upstream_calls_total", **labels) == 0
+    metrics.call_ended(ModelKind.MUSICGEN, outcome, 12.0)
+    assert value(metrics, "gateway_upstream_calls_total", **labels) == 1
+    assert value(metrics, "gateway_upstream_seconds_sum", model="musicgen") == 12.0
+
+
+def test_what_waits_is_what_waits_now(metrics: Metrics) -> None:
+    metrics.waiting_counted({"lyria-002": 7})
+    metrics.waiting_counted({"musicgen": 2})
+    assert value(metrics, "gateway_tasks_waiting", model="lyria-002") == 0
+    assert value(metrics, "gateway_tasks_waiting", model="musicgen") == 2
+
+
+def test_stored_bytes_add_up(metrics: Metrics) -> None:
+    metrics.bytes_stored(ModelKind.LYRIA2, 1000)
+    metrics.bytes_stored(ModelKind.LYRIA2, 44)
+    assert value(metrics, "gateway_stored_bytes_total", model="lyria-002") == 1044
+
+
+def test_the_build_is_told(metrics: Metrics) -> None:
+    build = {"version": "1.2.3", "python": platform.python_version()}
+    assert value(metrics, "gateway_build_info", **build) == 1
+
+
+def test_every_metric_says_what_it_is(metrics: Metrics) -> None:
+    metrics.request_answered("/livez", "GET", 200, 0.1)
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        assert family.documentation.endswith("."), family.name

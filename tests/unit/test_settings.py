@@ -1,0 +1,150 @@
+"""Settings: names, defaults, and mistakes that are told rather than guessed at."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.model import Deployment, ModelKind
+from gateway.settings import Settings, unknown_names, variable_name
+
+ENDPOINT = "projects/p/locations/europe-west4/endpoints/7"
+
+
+def test_nothing_has_to_be_set() -> None:
+    settings = Settings()
+    assert settings.database_path == Path("data/gateway.db")
+    assert settings.effective_public_url == "http://127.0.0.1:8080"
+    assert settings.deployments() == ()
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_PROJECT", "acme")
+    monkeypatch.setenv("GATEWAY_CONCURRENCY", "3")
+    monkeypatch.setenv("PORT", "9000")
+    monkeypatch.setenv("HOST", "0.0.0.0")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "localhost:4443")
+    settings = Settings()
+    assert (settings.project, settings.concurrency, settings.port) == ("acme", 3, 9000)
+    assert (settings.host, settings.storage_emulator_host) == ("0.0.0.0", "localhost:4443")
+
+
+def test_names_the_world_has_taken_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_PORT", "1")
+    assert Settings().port == 8080
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValidationError):
+        Settings().project = "other"
+
+
+def test_a_secret_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_SIGNING_SECRET", "s" * 32)
+    assert "ssss" not in repr(Settings())
+
+
+def test_a_bad_secret_is_not_repeated_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_SIGNING_SECRET", "tooshort")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert "tooshort" not in str(caught.value.errors(include_url=False, include_input=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_CONCURRENCY", "-1"),
+        ("GATEWAY_CONCURRENCY", "many"),
+        ("GATEWAY_LEASE_S", "0"),
+        ("GATEWAY_MAX_ATTEMPTS", "0"),
+        ("GATEWAY_MAX_ATTEMPTS", "21"),
+        ("GATEWAY_URL_TTL_S", "59"),
+        ("GATEWAY_URL_TTL_S", "604801"),
+        ("GATEWAY_MUSICGEN_ENDPOINT", "endpoints/7"),
+        ("GATEWAY_MUSICGEN_ENDPOINT", f"{ENDPOINT}/more"),
+        ("GATEWAY_VERTEX_URL", "ftp://x"),
+        ("GATEWAY_VERTEX_URL", "http://x/path"),
+        ("GATEWAY_PUBLIC_URL", "gateway.example.com"),
+        ("GATEWAY_GOOGLE_AUTH", "none"),
+        ("GATEWAY_SIGNING_SECRET", "short"),
+        ("GATEWAY_LYRIA2_PRICE_USD", "-0.01"),
+        ("GATEWAY_DEFAULT_RPM", "0"),
+        ("GATEWAY_DEFAULT_MAX_QUEUED", "0"),
+        ("GATEWAY_WAIT_S", "3601"),
+        ("GATEWAY_GRACE_S", "-1"),
+        ("GATEWAY_LOG_FORMAT", "xml"),
+        ("GATEWAY_LOG_LEVEL", "loud"),
+        ("GATEWAY_DATABASE_URL", "mysql://x"),
+        ("GATEWAY_DATABASE_URL", "gateway.db"),
+        ("GATEWAY_DATABASE_URL", "sqlite+aiosqlite:///"),
+        ("GATEWAY_STORAGE_URL", "s3://bucket"),
+        ("GATEWAY_STORAGE_URL", "/var/audio"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite+aiosqlite:////var/lib/gateway.db", "/var/lib/gateway.db"),
+        ("sqlite+aiosqlite:///here.db", "here.db"),
+        ("", "elsewhere/gateway.db"),
+    ],
+)
+def test_where_the_database_is(url: str, path: str) -> None:
+    assert Settings(database_url=url, data_dir=Path("elsewhere")).database_path == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({"HOST": "0.0.0.0", "PORT": 80}, "http://localhost:80"),
+        ({"HOST": "::"}, "http://localhost:8080"),
+        ({"HOST": "::1"}, "http://[::1]:8080"),
+        ({"HOST": "10.0.0.7"}, "http://10.0.0.7:8080"),
+        ({"public_url": "https://music.example.com/"}, "https://music.example.com"),
+        ({"public_url": "https://example.com/music"}, "https://example.com/music"),
+    ],
+)
+def test_where_callers_reach_the_gateway(changes: dict[str, object], url: str) -> None:
+    assert Settings(**changes).effective_public_url == url
+
+
+def test_a_project_gives_lyria() -> None:
+    settings = Settings(project="acme", location="global", lyria2_price_usd=0.07)
+    assert settings.deployments() == (
+        Deployment("lyria-002", ModelKind.LYRIA2, "acme", "global", endpoint=None, price_micros=70_000),
+    )
+
+
+def test_an_endpoint_gives_musicgen_before_lyria() -> None:
+    settings = Settings(project="acme", musicgen_endpoint=ENDPOINT, musicgen_price_usd=0.015)
+    musicgen, lyria = settings.deployments()
+    assert musicgen == Deployment("musicgen", ModelKind.MUSICGEN, "p", "europe-west4", ENDPOINT, 15_000)
+    assert lyria.kind is ModelKind.LYRIA2
+
+
+def test_prices_are_exact_to_the_millionth() -> None:
+    assert Settings(project="p", lyria2_price_usd=0.1 + 0.2).deployments()[0].price_micros == 300_000
+
+
+def test_a_misspelt_name_is_noticed() -> None:
+    environment = {
+        "GATEWAY_PORJECT": "x",
+        "GATEWAY_PORT": "1",
+        "GATEWAY_PROJECT": "x",
+        "PATH": "/",
+        "PORT": "1",
+    }
+    assert unknown_names(environment) == ("GATEWAY_PORJECT", "GATEWAY_PORT")
+
+
+def test_every_name_is_known() -> None:
+    assert unknown_names({variable_name(field): "" for field in Settings.model_fields}) == ()
