@@ -46,6 +46,7 @@ class CallLog:
 
     def __init__(self) -> None:
         self._started = 0
+        self._forgotten = 0
         self._running = 0
         self._peak_running = 0
         self._totals: Counter[str] = Counter()
@@ -74,12 +75,11 @@ class CallLog:
         self._count(call, outcome.value)
 
     def clear(self) -> None:
-        """Forget all but the calls that are running now."""
+        """Forget every call so far; those that are still running will not be counted when they end."""
+        self._forgotten = self._started
         self._totals.clear()
         self._by_model.clear()
-        self._recent = deque(
-            (call for call in self._recent if call.outcome is Outcome.RUNNING), maxlen=REMEMBERED_CALLS
-        )
+        self._recent.clear()
         self._peak_running = self._running
 
     def report(self) -> dict[str, Any]:
@@ -95,5 +95,7 @@ class CallLog:
         }
 
     def _count(self, call: Call, name: str, amount: int = 1) -> None:
+        if call.number <= self._forgotten:
+            return
         self._totals[name] += amount
         self._by_model.setdefault(call.model, Counter())[name] += amount
