@@ -1,4 +1,4 @@
-"""The format of API keys: what is made can be read back, and what was mistyped is refused without a look-up."""
+"""The format of API keys: what is made can be read back, what was mistyped is refused."""
 
 import hashlib
 import random
