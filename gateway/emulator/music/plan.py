@@ -102,6 +102,38 @@ def _style(wanted: str, unwanted: str, chance: Chance) -> Style:
     return styles[hinted[0] if hinted else _pick(_NEUTRAL, chance, evenly=True)]
 
 
+#: Words of a style that other styles are often described with.
+_WEAK = frozenset(
+    (
+        *(
+            "piano",
+            "synth",
+            "acoustic",
+            "retro",
+            "waltz",
+            "epic",
+            "adventure",
+            "movie",
+            "dramatic",
+            "romantic",
+        ),
+        *(
+            "space",
+            "beach",
+            "summer",
+            "chill",
+            "groove",
+            "groovy",
+            "dance",
+            "upbeat",
+            "happy",
+            "sunny",
+            "catchy",
+        ),
+        *("cozy", "winter", "atmospheric", "electronic dance"),
+    )
+)
+
 #: Styles that instruments and moods suggest when no style is named.
 _HINTS = (
     ("distorted guitar, electric guitar, guitar riff", "rock"),
@@ -118,12 +150,9 @@ _HINTS = (
 
 
 def _score(text: str, style: Style) -> float:
-    """Longer names say more; a bare "piano", "synth" or "acoustic" says little."""
+    """Longer names say more; words that go with many styles say little."""
     found = [word for word in style.words.split(", ") if _has(text, (word,))]
-    return sum(
-        0.4 if word in {"piano", "synth", "acoustic", "retro"} else 1.0 + 0.6 * word.count(" ")
-        for word in found
-    )
+    return sum(0.4 if word in _WEAK else 1.0 + 0.6 * word.count(" ") for word in found)
 
 
 def _bpm(style: Style, wanted: str, unwanted: str, chance: Chance) -> float:

@@ -128,7 +128,7 @@ ACOUSTIC: tuple[Style, ...] = (
     ),
     Style(
         "waltz",
-        "waltz, 3/4, three four, ballroom, viennese, musette, carousel, minuet",
+        "waltz, ballroom, viennese, musette, carousel, minuet",
         (108, 156),
         ("major", "minor"),
         lead=("violin", "accordion", "flute"),
