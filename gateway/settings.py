@@ -54,10 +54,8 @@ class Settings(BaseSettings):
         description="Replaces `https://LOCATION-aiplatform.googleapis.com`; paths stay as Google's.",
     )
     google_auth: Literal["adc", "anonymous"] = Field(
-        "adc", description="`adc` (application default credentials) or `anonymous` (emulators)."
-    )
-    emulated: bool = Field(
-        False, description="Say on every task that an emulator made it; `gateway demo` sets this."
+        "adc",
+        description="`adc` (application default credentials) or `anonymous`: an emulator, and said so.",
     )
     lyria2_price_usd: float = Field(0.06, ge=0, description="Price of one Lyria 2 clip in dollars.")
     musicgen_price_usd: float = Field(0.0, ge=0, description="Price of one MusicGen clip in dollars.")
@@ -123,6 +121,11 @@ class Settings(BaseSettings):
         host = "localhost" if self.host in _ANY_ADDRESS else self.host
         host = f"[{host}]" if ":" in host else host
         return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the music cannot come from Google: nothing of Google's answers unauthenticated calls."""
+        return self.google_auth == "anonymous"
 
     def deployments(self) -> tuple[Deployment, ...]:
         """Where models can be called, in order of preference for the standard route."""

@@ -63,7 +63,6 @@ async def _with_models(settings: Settings) -> AsyncIterator[Settings]:
                 "musicgen_endpoint": "projects/emulated-project/locations/us-central1/endpoints/1",
                 "vertex_url": url,
                 "google_auth": "anonymous",
-                "emulated": True,
             }
         )
     finally:

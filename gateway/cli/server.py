@@ -95,6 +95,8 @@ async def serve(
         services.runner.start()
         lag = asyncio.create_task(_measure_lag(services))
         logger.info("gateway %s is up", __version__, extra=_facts(settings))
+        if settings.emulated:
+            logger.warning("the music comes from an EMULATOR, not from a Google model")
         await server.serve(sockets=[listener])
         await drained()
         lag.cancel()
