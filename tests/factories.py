@@ -129,7 +129,6 @@ def _insert_next(tx: Tx, task: Task, deadline_at_ms: int) -> None:
         tenant_id=task.tenant_id,
         tenant_rpm=None,
         since_ms=0,
-        queue_limit=1,
     )
     tasks.insert_task(
         tx,

@@ -151,7 +151,9 @@ class Database:
         except sqlite3.Error as error:
             raise _unavailable(error) from error
         database = cls(writer, reader)
-        database._others = asyncio.create_task(database._look_at_others())
+        # Known before anything is read, so that nothing remembered is older than the first look.
+        version = await writer.run(writer.data_version)
+        database._others = asyncio.create_task(database._look_at_others(version))
         return database
 
     def listen(self, listener: Listener) -> None:
@@ -174,8 +176,8 @@ class Database:
         self._check_open()
         try:
             return await self._reader.run(_in_transaction, self._reader.connection(), function)
-        except sa.exc.DBAPIError as error:
-            raise _unavailable(error.orig or error) from error
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            raise _unavailable(error) from error
 
     async def write(self, function: Callable[[Tx], T]) -> T:
         """Run a function in a write transaction; when this returns, its effect is on disk.
@@ -189,8 +191,8 @@ class Database:
             self._committer = asyncio.create_task(self._commit_groups())
         try:
             return await asyncio.shield(future)
-        except sa.exc.DBAPIError as error:
-            raise _unavailable(error.orig or error) from error
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            raise _unavailable(error) from error
 
     def _check_open(self) -> None:
         if self._closing:
@@ -210,13 +212,16 @@ class Database:
             for work in group:
                 _deliver(work)
 
-    async def _look_at_others(self) -> None:
+    async def _look_at_others(self, seen: int | None) -> None:
         """Notice commits of other processes: `data_version` changes with those, and not with our own."""
-        seen: int | None = None
         while True:
             await asyncio.sleep(_LOOK_AT_OTHERS_EVERY_S)
-            version = await self._writer.run(self._writer.data_version)
-            if seen is not None and version != seen:
+            try:
+                version = await self._writer.run(self._writer.data_version)
+            except sqlite3.Error as error:
+                logger.error("database: %s", error)
+                version = None
+            if version is None or version != seen:
                 self._tell(None)
             seen = version
 
@@ -254,7 +259,7 @@ def _commit_group(connection: sa.Connection, group: list[_Work[Any]]) -> None:
             try:
                 with _savepoint(connection):
                     work.outcome = work.function(connection)
-            except sa.exc.OperationalError:
+            except (sa.exc.OperationalError, sqlite3.Error):
                 # Disk full or I/O trouble may have ended the whole transaction inside SQLite: fail the group.
                 raise
             except Exception as error:  # noqa: BLE001 - one caller's refusal or mistake is nobody else's
@@ -283,7 +288,9 @@ def _savepoint(connection: sa.Connection) -> Iterator[None]:
         raw.close()
 
 
-def _unavailable(cause: BaseException) -> Unavailable:
+def _unavailable(error: BaseException) -> Unavailable:
+    # SQLAlchemy's own text repeats the statement with its values: prompts have no place in a log.
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     logger.error("database: %s", cause)
     return Unavailable(
         "The gateway's database did not take the request; nothing was done. Try again shortly.",

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 
 from gateway.model import TaskState
@@ -110,12 +112,22 @@ tasks = Table(
     Index(None, "tenant_id", "created_at_ms"),
 )
 
-# Claiming and queue depth: only what waits, by tenant, oldest first. Ids begin with their time.
-Index("ix_tasks_waiting", tasks.c.tenant_id, tasks.c.id, sqlite_where=tasks.c.state == "queued",
+# Claiming and queue depth: only what waits, by tenant, in the order in which it was admitted.
+Index("ix_tasks_waiting", tasks.c.tenant_id, tasks.c.tenant_seq, sqlite_where=tasks.c.state == "queued",
       postgresql_where=tasks.c.state == "queued")  # fmt: skip
 # Tenant concurrency and lease expiry: only what runs, which is little.
 Index("ix_tasks_running", tasks.c.tenant_id, tasks.c.lease_expires_at_ms,
       sqlite_where=tasks.c.state == "running", postgresql_where=tasks.c.state == "running")  # fmt: skip
+
+
+def in_state(state: TaskState) -> ColumnElement[bool]:
+    """Tasks in this state, for a WHERE clause.
+
+    As a bound value the state would make SQLite plan the statement anew each time it is executed, because
+    the partial indexes above depend on it: four times the cost of the look itself.
+    """
+    return tasks.c.state == literal_column(f"'{state.value}'")
+
 
 attempts = Table(
     "attempts",

@@ -7,7 +7,7 @@ import orjson
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx, touch
-from gateway.db.tables import outputs, task_events, tasks
+from gateway.db.tables import in_state, outputs, task_events, tasks
 from gateway.model import Clip, ModelKind, MusicSpec, Route, Task, TaskError, TaskState
 
 _since: sa.BindParameter[int] = sa.bindparam("since_ms")
@@ -54,15 +54,15 @@ _WINDOWS = sa.select(
     .scalar_subquery()
     .label("tenant_full_at_ms"),
     sa.select(tasks.c.tenant_seq)
-    .where(tasks.c.tenant_id == _tenant_id, tasks.c.state == "queued")
-    .order_by(tasks.c.id)
+    .where(tasks.c.tenant_id == _tenant_id, in_state(TaskState.QUEUED))
+    .order_by(tasks.c.tenant_seq)
     .limit(1)
     .scalar_subquery()
     .label("tenant_oldest_queued"),
 )
 _COUNT_QUEUED = sa.select(sa.func.count()).select_from(
     sa.select(tasks.c.id)
-    .where(tasks.c.tenant_id == _tenant_id, tasks.c.state == "queued")
+    .where(tasks.c.tenant_id == _tenant_id, in_state(TaskState.QUEUED))
     .limit(sa.bindparam("at_most"))
     .subquery()
 )

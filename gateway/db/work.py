@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx, touch
-from gateway.db.tables import attempts, outputs, tasks, tenants
+from gateway.db.tables import attempts, in_state, outputs, tasks, tenants
 from gateway.db.tasks import add_event, task_from
 from gateway.model import Clip, Task, TaskError, TaskState
 
@@ -17,40 +17,46 @@ _now = sa.bindparam("now_ms", type_=sa.BigInteger)
 
 # The tenants that have something waiting, found by skipping along ix_tasks_waiting: one probe a tenant,
 # however many tasks each has.
-_first = sa.select(sa.func.min(tasks.c.tenant_id).label("tenant_id")).where(tasks.c.state == "queued")
+_first = sa.select(sa.func.min(tasks.c.tenant_id).label("tenant_id")).where(in_state(TaskState.QUEUED))
 _waiting = _first.cte("waiting", recursive=True)
 _next = (
     sa.select(sa.func.min(tasks.c.tenant_id))
-    .where(tasks.c.state == "queued", tasks.c.tenant_id > _waiting.c.tenant_id)
+    .where(in_state(TaskState.QUEUED), tasks.c.tenant_id > _waiting.c.tenant_id)
     .scalar_subquery()
 )
 _waiting = _waiting.union_all(sa.select(_next).where(_waiting.c.tenant_id.is_not(None)))
 
-_running_count = (
-    sa.select(sa.func.count())
-    .where(tasks.c.tenant_id == tenants.c.id, tasks.c.state == "running")
-    .correlate(tenants)
-    .scalar_subquery()
+# One look along ix_tasks_running for all tenants. Asked for each tenant by itself, SQLite would rather take
+# an index on its tenant and go through all that the tenant ever sent.
+_running = (
+    sa.select(tasks.c.tenant_id, sa.func.count().label("running"))
+    .where(in_state(TaskState.RUNNING))
+    .group_by(tasks.c.tenant_id)
+    .cte("running")
 )
 _oldest_ready = (
     sa.select(tasks.c.id)
-    .where(tasks.c.tenant_id == tenants.c.id, tasks.c.state == "queued", tasks.c.not_before_ms <= _now)
-    .order_by(tasks.c.id)
+    .where(tasks.c.tenant_id == tenants.c.id, in_state(TaskState.QUEUED), tasks.c.not_before_ms <= _now)
+    .order_by(tasks.c.tenant_seq)
     .limit(1)
     .correlate(tenants)
     .scalar_subquery()
 )
-_QUEUES = sa.select(
-    tenants.c.id,
-    tenants.c.weight,
-    tenants.c.max_concurrent,
-    _running_count.label("running"),
-    _oldest_ready.label("task_id"),
-).join(_waiting, _waiting.c.tenant_id == tenants.c.id)
+_QUEUES = (
+    sa.select(
+        tenants.c.id,
+        tenants.c.weight,
+        tenants.c.max_concurrent,
+        sa.func.coalesce(_running.c.running, 0).label("running"),
+        _oldest_ready.label("task_id"),
+    )
+    .join(_waiting, _waiting.c.tenant_id == tenants.c.id)
+    .outerjoin(_running, _running.c.tenant_id == tenants.c.id)
+)
 
 _CLAIM = (
     sa.update(tasks)
-    .where(tasks.c.id == sa.bindparam("task_id"), tasks.c.state == "queued")
+    .where(tasks.c.id == sa.bindparam("task_id"), in_state(TaskState.QUEUED))
     .values(
         state="running",
         lease_token=sa.bindparam("token"),
@@ -61,7 +67,7 @@ _CLAIM = (
 )
 _mine = (
     tasks.c.id == sa.bindparam("task_id"),
-    tasks.c.state == "running",
+    in_state(TaskState.RUNNING),
     tasks.c.lease_token == sa.bindparam("token"),
 )
 _RENEW = sa.update(tasks).where(*_mine).values(lease_expires_at_ms=sa.bindparam("expires_at_ms"))
@@ -96,7 +102,7 @@ _REQUEUE = (
 )
 _EXPIRE = (
     sa.update(tasks)
-    .where(tasks.c.state == "running", tasks.c.lease_expires_at_ms < _now)
+    .where(in_state(TaskState.RUNNING), tasks.c.lease_expires_at_ms < _now)
     .values(state="queued", lease_token=None, lease_expires_at_ms=None, not_before_ms=_now)
     .returning(tasks.c.id)
 )
@@ -126,7 +132,7 @@ _SPENT = sa.select(sa.func.count()).where(
     sa.or_(attempts.c.fault.is_(None), attempts.c.fault.not_in(["busy", "not_sent"])),
 )
 _COUNT_WAITING = (
-    sa.select(tasks.c.model, sa.func.count()).where(tasks.c.state == "queued").group_by(tasks.c.model)
+    sa.select(tasks.c.model, sa.func.count()).where(in_state(TaskState.QUEUED)).group_by(tasks.c.model)
 )
 
 

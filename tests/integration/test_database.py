@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.db import accounts
-from gateway.db.engine import Database, Tx
+from gateway.db.engine import Database, Tx, touch
 from gateway.db.migrate import migrate
 from gateway.errors import ErrorCode, GatewayError, Unavailable
 from tests.factories import a_key, a_tenant
@@ -188,14 +188,22 @@ async def test_a_full_disk_fails_the_whole_group_and_the_next_works(
     assert on_disk(tmp_path / "gateway.db") == {"first", "much", "last"}
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("disk I/O error")),
+        MemoryError(),
+        ValueError("by chance, after SQLite gave up"),
+    ],
+)
 async def test_a_transaction_that_sqlite_ended_itself_fails_the_group(
-    database: Database, tmp_path: Path
+    database: Database, tmp_path: Path, error: Exception
 ) -> None:
     """Some errors (I/O, memory) roll everything back inside SQLite: no savepoint is left to go back to."""
 
     def lose_everything(tx: Tx) -> str:
         tx.exec_driver_sql("ROLLBACK")
-        raise sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("disk I/O error"))
+        raise error
 
     outcomes = await together(database, keep("first"), lose_everything, keep("last"))
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
@@ -286,6 +294,60 @@ async def test_a_key_without_its_tenant_is_refused(database: Database) -> None:
         await database.write(lambda tx: accounts.insert_key(tx, a_key(a_tenant())))
 
 
+async def test_listeners_hear_what_changed_once_it_is_on_disk(database: Database, tmp_path: Path) -> None:
+    heard: list[tuple[frozenset[str] | None, set[str]]] = []
+    database.listen(lambda touched: heard.append((touched, on_disk(tmp_path / "gateway.db"))))
+
+    def keep_and_touch(tx: Tx) -> None:
+        touch(tx, "acme")
+        keep("acme")(tx)
+
+    await database.write(keep_and_touch)
+    await database.write(keep("untold"))
+    assert heard == [(frozenset({"acme"}), {"acme"})]
+
+
+async def test_listeners_hear_nothing_of_what_was_refused(database: Database) -> None:
+    heard = []
+    database.listen(heard.append)
+
+    def touch_then_refuse(tx: Tx) -> str:
+        touch(tx, "bad")
+        return keep_then_refuse("bad")(tx)
+
+    def touch_good(tx: Tx) -> str:
+        touch(tx, "good")
+        return "good"
+
+    with pytest.raises(GatewayError):
+        await database.write(touch_then_refuse)
+    await together(database, touch_then_refuse, touch_good, touch_then_refuse)
+    assert heard == [frozenset({"good"})]
+
+
+async def test_listeners_hear_that_another_process_wrote(database: Database, tmp_path: Path) -> None:
+    heard: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
+    database.listen(heard.put_nowait)
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as other, other:
+        other.execute("INSERT INTO tenants VALUES ('t', 'acme', 'active', 1, NULL, NULL, NULL, 1)")
+    assert await heard.get() is None
+
+
+async def test_listening_goes_on_after_a_failed_look(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
+    database.listen(heard.put_nowait)
+
+    def fail_once() -> int:
+        monkeypatch.undo()
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(database._writer, "data_version", fail_once)
+    assert await heard.get() is None  # not known is as good as changed
+    assert await heard.get() is None
+
+
 async def test_closing_commits_what_waits(tmp_path: Path) -> None:
     migrate(tmp_path / "gateway.db")
     database = await Database.open(tmp_path / "gateway.db")
@@ -333,7 +395,10 @@ async def test_no_thread_is_left_when_only_the_reader_cannot_be_opened(
     monkeypatch.setattr(sqlite3, "connect", connect_once)
     with pytest.raises(Unavailable):
         await Database.open(tmp_path / "gateway.db")
-    assert [thread for thread in threading.enumerate() if "connection_worker" in thread.name] == []
+    for thread in threading.enumerate():
+        if "connection_worker" in thread.name:
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 _WRITE_THEN_DIE = """

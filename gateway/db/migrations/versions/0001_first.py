@@ -96,7 +96,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_tasks_waiting",
         "tasks",
-        ["tenant_id", "id"],
+        ["tenant_id", "tenant_seq"],
         unique=False,
         sqlite_where=sa.text("state = 'queued'"),
         postgresql_where=sa.text("state = 'queued'"),
