@@ -2,7 +2,8 @@
 # docker buildx imagetools inspect python:3.11-slim, and --build-arg BASE=python:3.11-slim@sha256:...
 ARG BASE=python:3.11-slim
 
-FROM ${BASE} AS build
+# What the gateway stands on. Changes seldom, so builders and registries keep it.
+FROM ${BASE} AS packages
 WORKDIR /src
 
 # The tools stay in an environment of their own, so that none of them reaches the image.
@@ -11,20 +12,26 @@ RUN python3 -m venv /opt/build \
     && /opt/build/bin/pip install --quiet --no-cache-dir --disable-pip-version-check \
         --require-hashes -r requirements-build.txt
 
+# Bytecode is made here because the running user may not write it, and an import without it takes twice as long.
+# Unchecked: no tool that copies layers can make it look out of date by touching a time stamp.
 COPY requirements.txt ./
 RUN python3 -m venv --without-pip /opt/gateway \
     && /opt/build/bin/uv pip install --quiet --no-cache --system-certs --python /opt/gateway/bin/python3 \
-        --require-hashes --only-binary :all: -r requirements.txt
-
-COPY pyproject.toml README.md LICENSE openapi.yaml ./
-COPY gateway ./gateway
-# Bytecode is made here because the running user may not write it, and an import without it takes twice as long.
-# Unchecked: no tool that copies layers can make it look out of date by touching a time stamp.
-RUN /opt/build/bin/hatchling build --target wheel --directory /dist \
-    && /opt/build/bin/uv pip install --quiet --no-cache --system-certs --python /opt/gateway/bin/python3 --no-deps /dist/*.whl \
+        --require-hashes --only-binary :all: -r requirements.txt \
     && find /opt/gateway/lib -type d -name tests -prune -exec rm -rf {} + \
     && rm -f /opt/gateway/.lock \
-    && /opt/gateway/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/gateway/lib
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/gateway/lib
+
+
+# The gateway itself, apart: what a new version adds to the image is these few files.
+FROM packages AS build
+COPY pyproject.toml README.md LICENSE openapi.yaml ./
+COPY gateway ./gateway
+RUN /opt/build/bin/hatchling build --target wheel --directory /dist \
+    && /opt/build/bin/uv pip install --quiet --no-cache --python /opt/gateway/bin/python3 --prefix /opt/new \
+        --no-deps /dist/*.whl \
+    && rm -f /opt/new/.lock \
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /opt/new -p /opt/gateway /opt/new/lib
 
 
 FROM ${BASE}
@@ -39,7 +46,8 @@ RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3.*/ensurepip /usr/local/lib
         --shell /usr/sbin/nologin gateway \
     && install --directory --owner gateway --group gateway --mode 0750 /data
 
-COPY --from=build /opt/gateway /opt/gateway
+COPY --from=packages /opt/gateway /opt/gateway
+COPY --from=build /opt/new /opt/gateway
 
 ENV PATH=/opt/gateway/bin:$PATH \
     PYTHONUNBUFFERED=1 \

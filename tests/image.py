@@ -1,9 +1,9 @@
 """Builds the Dockerfile for real and runs the result, with no engine and no download of an image.
 
-Buildah builds with its slowest and least demanding settings (vfs, chroot isolation), which work inside
-another container. The base image is a stand-in: Debian's own Python 3.11 under the name that the Dockerfile
-asks for, with pip where the official image has it. So the instructions, paths, user and start-up are proved;
-the official base's contents are not.
+Buildah builds with chroot isolation, which works inside another container, and keeps layers as overlays, or as
+whole copies (vfs) where overlays cannot be mounted. The base image is a stand-in: Debian's own Python 3.11 under
+the name that the Dockerfile asks for, with pip where the official image has it. So the instructions, paths, user
+and start-up are proved; the official base's contents are not.
 
 The base and the last image are kept in the user's cache directory. The image is built again when a file that
 goes into it has changed.
@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,16 @@ def why_unavailable() -> str | None:
     if os.geteuid() != 0:
         return "the image tests need root, because they set up file systems of other users"
     return None
+
+
+def can_overlay(directory: Path) -> bool:
+    """Whether the kernel mounts overlays on the file system of `directory`. It refuses on an overlay."""
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        for name in ("lower", "upper", "work", "merged"):
+            (Path(scratch) / name).mkdir()
+        mount = "mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged"
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount]
+        return subprocess.run(command, cwd=scratch, capture_output=True, check=False).returncode == 0
 
 
 def context_digest(context: Path) -> str:
@@ -119,10 +130,12 @@ def built_image(context: Path, cache_dir: Path) -> Iterator[Image]:
     cache_dir.mkdir(parents=True, exist_ok=True)
     with (cache_dir / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        driver = "overlay" if can_overlay(cache_dir) else "vfs"
+        directory = cache_dir / f"{recipe}-{driver}"
         for other in cache_dir.iterdir():
-            if other.is_dir() and other.name != recipe:
-                shutil.rmtree(other)
-        store = Store(cache_dir / recipe)
+            if other.is_dir() and other != directory:
+                shutil.rmtree(other, ignore_errors=True)
+        store = Store(directory, driver)
         store.forget_containers()
         store.ensure_base()
         name = store.ensure_image(context)
@@ -139,12 +152,14 @@ def built_image(context: Path, cache_dir: Path) -> Iterator[Image]:
 class Store:
     """Buildah's images and containers under one directory of ours."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, driver: str) -> None:
         directory.mkdir(exist_ok=True)
+        # Kept layers make the next build quick, but not where each is a copy of all that is below it.
+        self._keep_layers = "true" if driver == "overlay" else "false"
         self._policy = directory / "policy.json"
         self._policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         self.buildah = (
-            *("buildah", "--storage-driver", "vfs"),
+            *("buildah", "--storage-driver", driver),
             *("--root", str(directory / "graph"), "--runroot", str(directory / "run")),
         )
 
@@ -167,7 +182,16 @@ class Store:
             if old.startswith(f"{IMAGE_NAME}:"):
                 self._call("rmi", "--force", old)
         self._call(
-            *("bud", "--quiet", "--pull-never", "--isolation", "chroot", "--format", "docker"),
+            *(
+                "bud",
+                "--quiet",
+                f"--layers={self._keep_layers}",
+                "--pull-never",
+                "--isolation",
+                "chroot",
+                "--format",
+                "docker",
+            ),
             *("--signature-policy", str(self._policy)),
             # Registries may be reached through a proxy whose certificate only this machine knows.
             *("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
