@@ -1,9 +1,9 @@
 """Builds the Dockerfile for real and runs the result, with no engine and no download of an image.
 
-Buildah builds with chroot isolation, which works inside another container, and keeps layers as overlays, or as
-whole copies (vfs) where overlays cannot be mounted. The base image is a stand-in: Debian's own Python 3.11 under
-the name that the Dockerfile asks for, with pip where the official image has it. So the instructions, paths, user
-and start-up are proved; the official base's contents are not.
+Buildah builds with chroot isolation, which works inside another container, and keeps layers as overlays, or
+as whole copies (vfs) where overlays cannot be mounted. The base image is a stand-in: Debian's own Python 3.11
+under the name that the Dockerfile asks for, with pip where the official image has it. So the instructions,
+paths, user and start-up are proved; the official base's contents are not.
 
 The base and the last image are kept in the user's cache directory. The image is built again when a file that
 goes into it has changed.
