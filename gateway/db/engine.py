@@ -144,8 +144,8 @@ class Database:
             await writer.open()
             try:
                 await reader.open()
+            # Cancelled or failed: the writer's thread would keep the process from ending.
             except BaseException:
-                # Its thread would keep the process from ending.
                 await writer.close()
                 raise
         except sqlite3.Error as error:
@@ -278,7 +278,7 @@ def _savepoint(connection: sa.Connection) -> Iterator[None]:
     except sa.exc.OperationalError:
         # SQLite may have ended the transaction itself, savepoints and all.
         raise
-    except BaseException:
+    except BaseException:  # whatever it was, half of this work must not be committed with the others'
         raw.execute("ROLLBACK TO work")
         raw.execute("RELEASE work")
         raise
