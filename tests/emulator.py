@@ -11,6 +11,7 @@ here unless ``lyria_seconds`` says otherwise.
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ import httpx
 
 _ANNOUNCEMENT = "emulator ready on "
 _STOP_TIMEOUT_S = 20.0
+_LOOK_EVERY_S = 0.01
+_MOST_LOOKS = 2000
 
 
 class RunningEmulator:
@@ -51,6 +54,14 @@ class RunningEmulator:
         self._send("DELETE", "/faults")
         self._send("DELETE", "/calls")
         self.settings(latency_s=0.0, lyria_seconds=1.0, default_seed=None)
+
+    def wait_until_running(self, count: int) -> None:
+        """Return once exactly ``count`` calls are being served."""
+        for _ in range(_MOST_LOOKS):
+            if self.calls()["running"] == count:
+                return
+            time.sleep(_LOOK_EVERY_S)
+        raise AssertionError(f"never {count} calls running: {self.calls()}")
 
     def close(self) -> None:
         self._control.close()

@@ -18,7 +18,7 @@ from gateway.emulator.desk import Settings
 from gateway.emulator.stream import ExposedTransport
 
 #: Answers that are on their way get this long after SIGTERM, then their connections are closed.
-_GRACE_S = 3
+_GRACE_S = 1
 
 _STDIN = 0
 _READ_BYTES = 4096
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
             parent_watch=options.watch_parent,
         )
     except OSError as fault:
-        sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {fault.strerror}\n")
+        sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {os.strerror(fault.errno or 0)}\n")
         return 1
     return 0
 
