@@ -5,13 +5,17 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from starlette.types import ASGIApp
 
 from gateway.bootstrap import Services, open_services
 from gateway.db.engine import Database
 from gateway.db.migrate import migrate
 from gateway.settings import Settings
+from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller, serving
 from tests.emulator import RunningEmulator, start_emulator
+from tests.specification import Specification
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +78,48 @@ async def database(tmp_path: Path, _migrated_file: Path) -> AsyncIterator[Databa
     opened = await Database.open(shutil.copy(_migrated_file, tmp_path / "gateway.db"))
     yield opened
     await opened.close()
+
+
+# The HTTP API in process
+
+
+@pytest.fixture(scope="session")
+def specification() -> Specification:
+    return Specification.load()
+
+
+@pytest.fixture
+def app(settings: Settings, services: Services) -> ASGIApp:
+    return make_app(make_apis(settings, services), services)
+
+
+@pytest.fixture
+async def client(app: ASGIApp, specification: Specification) -> AsyncIterator[httpx.AsyncClient]:
+    """Without a key. Every answer it receives is held to openapi.yaml."""
+    async with checked_client(specification, transport=httpx.ASGITransport(app), base_url=BASE_URL) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def caller(client: httpx.AsyncClient, services: Services) -> Caller:
+    """A tenant with a key."""
+    return await make_caller(client, services, "acme")
+
+
+@pytest.fixture
+async def stranger(client: httpx.AsyncClient, services: Services) -> Caller:
+    """Another tenant with a key."""
+    return await make_caller(client, services, "other")
+
+
+@pytest.fixture
+async def worker(services: Services) -> None:
+    """The worker runs: tasks are made into music."""
+    services.runner.start()
+
+
+@pytest.fixture
+async def url(app: ASGIApp) -> AsyncIterator[str]:
+    """The application on a real socket."""
+    async with serving(app) as running:
+        yield running
