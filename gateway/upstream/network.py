@@ -107,9 +107,11 @@ class PulledStream(httpcore.AsyncNetworkStream):
             await self._protocol.wait_writable()
 
     async def aclose(self) -> None:
-        # Everything worth sending has been sent; a polite close of TLS would wait for the other side.
+        # Everything worth sending has been sent; a polite close of TLS would wait for the other side. One
+        # turn of the loop closes the socket. Waiting for `connection_lost` could be for ever: it is not
+        # called when a TLS handshake had not ended.
         self._transport.abort()
-        await self._protocol.wait_closed()
+        await asyncio.sleep(0)
 
     async def start_tls(
         self,
@@ -147,7 +149,6 @@ class _Pull(asyncio.BufferedProtocol):
         self._to = 0
         self._ended = False
         self._lost: Exception | None = None
-        self._closed = asyncio.Event()
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -173,7 +174,6 @@ class _Pull(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         self._lost = exc
-        self._closed.set()
         self._readable.set()
         self._writable.set()
 
@@ -210,7 +210,7 @@ class _Pull(asyncio.BufferedProtocol):
 
     def check_open(self) -> None:
         """Raises `OSError` when the connection has gone."""
-        if self._closed.is_set():
+        if self._ended:
             raise OSError("the connection is closed")
 
     async def wait_writable(self) -> None:
@@ -218,9 +218,6 @@ class _Pull(asyncio.BufferedProtocol):
         await self._writable.wait()
         if self._lost is not None:
             raise OSError(str(self._lost)) from self._lost
-
-    async def wait_closed(self) -> None:
-        await self._closed.wait()
 
     def _pause(self) -> None:
         if self.transport is not None and not self.transport.is_closing():
