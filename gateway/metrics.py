@@ -1,6 +1,7 @@
 """Every Prometheus metric, declared once, with closed label values."""
 
 import platform
+from collections.abc import Sequence
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -9,6 +10,7 @@ from prometheus_client.process_collector import ProcessCollector
 from gateway.model import ModelKind, TaskState
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15, 30, 60, 120, 300)
+_LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _UPSTREAM_BUCKETS = (0.05, 0.25, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 120, 180, 300)
 
 
@@ -33,64 +35,59 @@ class Metrics:
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        registry = self.registry
-        self._requests = Counter(
+        build = self._gauge("gateway_build_info", "Always 1.", "version", "python")
+        build.labels(version, platform.python_version()).set(1)
+        self._requests = self._counter(
             "gateway_http_requests_total",
             "HTTP requests answered, by route template, method and status.",
-            ["route", "method", "status"],
-            registry=registry,
+            "route",
+            "method",
+            "status",
         )
-        self._request_seconds = Histogram(
+        self._request_seconds = self._histogram(
             "gateway_http_request_seconds",
             "Seconds from the request's first byte to the answer's last, by route template.",
-            ["route"],
-            buckets=_REQUEST_BUCKETS,
-            registry=registry,
+            _REQUEST_BUCKETS,
+            "route",
         )
-        self._tasks = Counter(
-            "gateway_tasks_total",
-            "Tasks that entered a state, by model and state.",
-            ["model", "state"],
-            registry=registry,
+        self._tasks = self._counter(
+            "gateway_tasks_total", "Tasks that entered a state, by model and state.", "model", "state"
         )
-        self._waiting = Gauge(
-            "gateway_tasks_waiting", "Tasks queued now, by model.", ["model"], registry=registry
-        )
-        self.running = Gauge("gateway_tasks_running", "Tasks this process runs now.", registry=registry)
-        self._upstream_seconds = Histogram(
+        self._waiting = self._gauge("gateway_tasks_waiting", "Tasks queued now, by model.", "model")
+        self.running = self._gauge("gateway_tasks_running", "Tasks this process runs now.")
+        self._upstream_seconds = self._histogram(
             "gateway_upstream_seconds",
             "Seconds a call to a model took, by model.",
-            ["model"],
-            buckets=_UPSTREAM_BUCKETS,
-            registry=registry,
+            _UPSTREAM_BUCKETS,
+            "model",
         )
-        self._upstream_calls = Counter(
-            "gateway_upstream_calls_total",
-            "Calls to a model, by model and outcome.",
-            ["model", "outcome"],
-            registry=registry,
+        self._upstream_calls = self._counter(
+            "gateway_upstream_calls_total", "Calls to a model, by model and outcome.", "model", "outcome"
         )
-        self._stored_bytes = Counter(
-            "gateway_stored_bytes_total",
-            "Bytes of audio put into storage, by model.",
-            ["model"],
-            registry=registry,
+        self._stored_bytes = self._counter(
+            "gateway_stored_bytes_total", "Bytes of audio put into storage, by model.", "model"
         )
-        self.scrape_incomplete = Counter(
+        self.scrape_incomplete = self._counter(
             "gateway_scrapes_incomplete_total",
             "Scrapes that had to leave the queue out because the database did not answer.",
-            registry=registry,
         )
-        self.loop_lag = Histogram(
-            "gateway_event_loop_lag_seconds",
-            "How late the event loop woke a timer.",
-            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
-            registry=registry,
+        self.loop_lag = self._histogram(
+            "gateway_event_loop_lag_seconds", "How late the event loop woke a timer.", _LAG_BUCKETS
         )
-        Gauge("gateway_build_info", "Always 1.", ["version", "python"], registry=registry).labels(
-            version, platform.python_version()
-        ).set(1)
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._show_from_the_start()
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, labels, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(name, meaning, labels, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, meaning, labels, buckets=buckets, registry=self.registry)
+
+    def _show_from_the_start(self) -> None:
+        """A series that first appears with its first increase hides that increase from `rate()`."""
         for model in ModelKind:
             self._waiting.labels(model.value).set(0)
             for state in TaskState:
