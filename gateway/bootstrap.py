@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import random
 import secrets
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -92,14 +93,17 @@ class Services:
 async def migrate(settings: Settings) -> bool:
     """Bring the database to this version's schema; True when there was something to do.
 
-    Raises `ConfigurationError` when the database is newer than this version.
+    Raises `ConfigurationError` when the database is newer than this version, or cannot be made or read.
     """
     path = settings.database_path
-    if await asyncio.to_thread(current_revision, path) == SCHEMA_REVISION:
-        return False
-    # Alembic takes a fifth of a second to import and most starts have nothing to migrate.
-    migrations = importlib.import_module("gateway.db.migrate")
-    await asyncio.to_thread(migrations.migrate, path)
+    try:
+        if await asyncio.to_thread(current_revision, path) == SCHEMA_REVISION:
+            return False
+        # Alembic takes a fifth of a second to import and most starts have nothing to migrate.
+        migrations = importlib.import_module("gateway.db.migrate")
+        await asyncio.to_thread(migrations.migrate, path)
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationError(f"The database {path} cannot be used: {error}.") from error
     return True
 
 

@@ -9,7 +9,7 @@ from gateway.db import accounts
 from gateway.db.batching import BatchReader
 from gateway.db.engine import Database
 from gateway.errors import Unauthorized
-from gateway.model import ApiKey, Principal, TenantStatus
+from gateway.model import ApiKey, Principal
 from gateway.ports import Clock
 
 #: How long an instance may go on believing what it read of a key. Revocation by this process is at once.
@@ -22,7 +22,6 @@ _NOBODY = "0" * 64
 @dataclass(frozen=True, slots=True)
 class _Entry:
     key: ApiKey | None
-    tenant_status: TenantStatus | None
     read_at_s: float
 
 
@@ -34,6 +33,8 @@ class Authenticator:
         self._rows = BatchReader(database, accounts.get_keys)
         self._cache: OrderedDict[str, _Entry] = OrderedDict()
         self._well_formed: OrderedDict[str, keys.PresentedKey] = OrderedDict()
+        # Counts what was forgotten, so that a row read before is not remembered after.
+        self._forgotten = 0
 
     async def authenticate(self, presented: str | None) -> Principal:
         """Raises `Unauthorized`, the same for a missing, mistyped, unknown, wrong, revoked or expired key."""
@@ -52,11 +53,12 @@ class Authenticator:
 
     def forget(self, key_id: str) -> None:
         """Read the key anew next time: something about it changed here."""
+        self._forgotten += 1
         self._cache.pop(key_id, None)
 
     def _candidate(self, presented: str) -> keys.PresentedKey | None:
         """The key's parts. A text that was a key before need not have its checksum worked out again."""
-        if len(presented) != keys.LENGTH:
+        if len(presented) != keys.LENGTH or not presented.isascii():
             return None
         return self._well_formed.get(keys.hash_key(presented)) or keys.parse(presented)
 
@@ -65,12 +67,14 @@ class Authenticator:
         entry = self._cache.get(key_id)
         if entry is not None and now_s - entry.read_at_s < CACHE_TTL_S:
             return entry
+        forgotten = self._forgotten
         row = await self._rows.get(key_id)
-        entry = _Entry(row[0], row[1], now_s) if row else _Entry(None, None, now_s)
-        self._cache[key_id] = entry
-        self._cache.move_to_end(key_id)
-        if len(self._cache) > _CACHE_SIZE:
-            self._cache.popitem(last=False)
+        entry = _Entry(row[0] if row else None, now_s)
+        if forgotten == self._forgotten:
+            self._cache[key_id] = entry
+            self._cache.move_to_end(key_id)
+            if len(self._cache) > _CACHE_SIZE:
+                self._cache.popitem(last=False)
         return entry
 
     def _usable(self, key: ApiKey) -> bool:

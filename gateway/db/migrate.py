@@ -3,7 +3,9 @@
 import contextlib
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,16 +15,24 @@ from alembic.util import CommandError
 
 from gateway.errors import ConfigurationError
 
+_BUSY_TIMEOUT_S = 10.0
+
 
 def migrate(path: Path) -> None:
     """Create or upgrade the database at ``path``. Safe when several processes start at once.
 
-    Raises `ConfigurationError` when the database was made by a newer gateway.
+    Raises `ConfigurationError` when the database was made by a newer gateway, `OSError` or `sqlite3.Error`
+    when it cannot be made or read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(path.with_name(path.name + ".migrating")):
+        # Two processes that open a database at once must not both want to change its journal.
+        with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as raw:
+            raw.execute("PRAGMA journal_mode=WAL")
         engine = sa.create_engine(
-            f"sqlite:///{path}", poolclass=sa.pool.NullPool, connect_args={"isolation_level": None}
+            sa.URL.create("sqlite", database=str(path)),
+            poolclass=sa.pool.NullPool,
+            connect_args={"isolation_level": None},
         )
         # The driver would leave DDL outside any transaction: half a migration must not survive a crash.
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -32,6 +42,8 @@ def migrate(path: Path) -> None:
                 config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+        except sa.exc.DBAPIError as error:
+            raise (error.orig or error) from error
         except CommandError as error:
             raise ConfigurationError(
                 f"The database {path} has a schema this version does not know ({error}). "

@@ -1,0 +1,124 @@
+"""What an operator does with tenants and keys."""
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from gateway.accounts import keys
+from gateway.accounts.service import Accounts, Limits
+from gateway.db import accounts as statements
+from gateway.db.engine import Database
+from gateway.errors import ErrorCode, GatewayError
+from gateway.model import ApiKey, Tenant, TenantStatus
+from gateway.tasks.ids import IdMaker
+from tests.clock import SetClock
+from tests.factories import NOW_MS
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock(NOW_MS)
+
+
+@pytest.fixture
+def accounts(database: Database, clock: SetClock) -> Accounts:
+    return Accounts(database, clock, IdMaker(clock, secrets.token_bytes), secrets.choice)
+
+
+async def refusal(awaitable) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        await awaitable
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    return caught.value
+
+
+def contents(directory: Path) -> list[bytes]:
+    return [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
+
+
+async def test_a_tenant_is_kept_as_it_was_made(accounts: Accounts, database: Database) -> None:
+    tenant = await accounts.create_tenant("  acme  ", Limits(rpm=5, max_concurrent=2, max_queued=7, weight=3))
+    assert tenant == Tenant(tenant.id, "acme", TenantStatus.ACTIVE, NOW_MS, 5, 2, 7, 3)
+    assert tenant.id.startswith("ten_")
+    assert await accounts.list_tenants() == (tenant,)
+    assert await database.read(lambda tx: statements.get_tenant(tx, tenant.id)) == tenant
+
+
+async def test_tenants_are_listed_oldest_first(accounts: Accounts, clock: SetClock) -> None:
+    made = []
+    for name in ("c", "a", "b"):
+        made.append(await accounts.create_tenant(name, Limits()))
+        clock.advance(1)
+    assert await accounts.list_tenants() == tuple(made)
+
+
+async def test_a_tenant_needs_a_name_of_its_own(accounts: Accounts) -> None:
+    await accounts.create_tenant("acme", Limits())
+    assert "already" in (await refusal(accounts.create_tenant(" acme ", Limits()))).detail
+    assert len(await accounts.list_tenants()) == 1
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 101, "two\nlines", "\x1b[31mred", "null\x00"])
+async def test_a_name_that_cannot_be_shown_is_refused(accounts: Accounts, name: str) -> None:
+    assert "1 to 100" in (await refusal(accounts.create_tenant(name, Limits()))).detail
+    tenant = await accounts.create_tenant("acme", Limits())
+    await refusal(accounts.create_key(tenant.id, name, rpm=None))
+    assert await accounts.list_keys(None) == ()
+
+
+async def test_names_may_be_in_any_script(accounts: Accounts) -> None:
+    assert (await accounts.create_tenant("Équipe 音楽", Limits())).name == "Équipe 音楽"
+
+
+async def test_a_key_is_kept_without_its_secret(accounts: Accounts) -> None:
+    tenant = await accounts.create_tenant("acme", Limits())
+    key, text = await accounts.create_key(tenant.id, " laptop ", rpm=30)
+    assert key == ApiKey(key.id, tenant.id, "laptop", keys.hash_key(text), NOW_MS, rpm=30)
+    assert keys.parse(text) == keys.PresentedKey(key.id, key.sha256)
+    assert await accounts.list_keys(None) == (key,)
+
+
+async def test_the_secret_is_nowhere_on_disk(accounts: Accounts, database: Database, tmp_path: Path) -> None:
+    tenant = await accounts.create_tenant("acme", Limits())
+    key, text = await accounts.create_key(tenant.id, "laptop", rpm=None)
+    secret = text.rsplit("_", 1)[1]
+    files = contents(tmp_path)
+    assert any(key.sha256.encode() in content for content in files)
+    for part in (text, secret, secret[: keys.SECRET_LENGTH], secret[:16], secret[-16:]):
+        assert not any(part.encode() in content for content in files)
+
+
+async def test_keys_are_listed_of_all_or_of_one_tenant(accounts: Accounts) -> None:
+    first, second = [await accounts.create_tenant(name, Limits()) for name in ("a", "b")]
+    of_first = [(await accounts.create_key(first.id, "k", rpm=None))[0] for _ in range(2)]
+    of_second = [(await accounts.create_key(second.id, "k", rpm=None))[0]]
+    assert set(await accounts.list_keys(first.id)) == set(of_first)
+    assert set(await accounts.list_keys(None)) == {*of_first, *of_second}
+    assert await accounts.list_keys("nobody") == ()
+
+
+async def test_a_key_needs_a_tenant(accounts: Accounts) -> None:
+    assert "gateway tenant list" in (await refusal(accounts.create_key("ten_x", "k", rpm=None))).detail
+
+
+async def test_a_key_is_revoked_once(accounts: Accounts, clock: SetClock) -> None:
+    tenant = await accounts.create_tenant("acme", Limits())
+    key, _ = await accounts.create_key(tenant.id, "k", rpm=None)
+    clock.advance(5)
+    assert await accounts.revoke_key(key.id)
+    clock.advance(5)
+    assert not await accounts.revoke_key(key.id)
+    (kept,) = await accounts.list_keys(None)
+    assert kept.revoked_at_ms == NOW_MS + 5000
+
+
+async def test_revoking_one_key_leaves_the_others(accounts: Accounts) -> None:
+    tenant = await accounts.create_tenant("acme", Limits())
+    first, second = [(await accounts.create_key(tenant.id, "k", rpm=None))[0] for _ in range(2)]
+    await accounts.revoke_key(first.id)
+    assert {key.id: key.revoked_at_ms for key in await accounts.list_keys(None)}[second.id] is None
+
+
+async def test_an_unknown_key_cannot_be_revoked(accounts: Accounts) -> None:
+    assert "gateway key list" in (await refusal(accounts.revoke_key("nobody"))).detail

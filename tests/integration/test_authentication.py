@@ -1,0 +1,235 @@
+"""A presented key becomes a principal, or the one refusal that tells nothing more."""
+
+import ast
+import asyncio
+import inspect
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.accounts import authentication
+from gateway.accounts.authentication import CACHE_TTL_S, Authenticator
+from gateway.accounts.keys import checksum
+from gateway.db import accounts
+from gateway.db.engine import Database
+from gateway.errors import Unauthorized
+from gateway.model import TenantStatus
+from tests.clock import SetClock
+from tests.factories import a_caller, keep_tenant
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+@pytest.fixture
+def authenticator(database: Database, clock: SetClock) -> Authenticator:
+    return Authenticator(database, clock)
+
+
+async def refused(authenticator: Authenticator, presented: str | None) -> str:
+    with pytest.raises(Unauthorized) as caught:
+        await authenticator.authenticate(presented)
+    return caught.value.detail
+
+
+def with_other_secret(text: str) -> str:
+    body = text[:-6]
+    body = body[:-1] + ("a" if body[-1] != "a" else "b")
+    return body + checksum(body)
+
+
+def with_other_id(text: str) -> str:
+    body = text[:-6].replace(text[8:20], "abcdefghijkl")
+    return body + checksum(body)
+
+
+class CountedReads:
+    """Counts the reads of a database."""
+
+    def __init__(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        read = database.read
+
+        async def counted(function):
+            self.count += 1
+            return await read(function)
+
+        monkeypatch.setattr(database, "read", counted)
+
+
+async def test_a_key_tells_who_calls(authenticator: Authenticator, database: Database) -> None:
+    principal, text = await a_caller(database)
+    assert await authenticator.authenticate(text) == principal
+    assert await authenticator.authenticate(text) == principal
+
+
+async def test_every_refusal_says_the_same(
+    authenticator: Authenticator, database: Database, clock: SetClock
+) -> None:
+    _, text = await a_caller(database)
+    _, revoked = await a_caller(database, revoked_at_ms=1)
+    _, expired = await a_caller(database, expires_at_ms=clock.now_ms())
+    mistyped = text[:30] + ("x" if text[30] != "x" else "y") + text[31:]
+    presented = [None, "", "x", mistyped, with_other_id(text), with_other_secret(text), revoked, expired]
+    assert len({await refused(authenticator, each) for each in presented}) == 1
+
+
+async def test_the_right_id_with_anothers_secret_is_refused(
+    authenticator: Authenticator, database: Database
+) -> None:
+    _, first = await a_caller(database)
+    _, second = await a_caller(database)
+    body = first[:21] + second[21:53]
+    await refused(authenticator, body + checksum(body))
+    await authenticator.authenticate(first)
+    await refused(authenticator, body + checksum(body))
+
+
+async def test_a_mistyped_key_costs_no_query(
+    authenticator: Authenticator, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, text = await a_caller(database)
+    reads = CountedReads(database, monkeypatch)
+    await refused(authenticator, text[:-1] + ("0" if text[-1] != "0" else "1"))
+    assert reads.count == 0
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(presented=st.text() | st.text(min_size=59, max_size=59))
+async def test_no_text_at_all_breaks_it(authenticator: Authenticator, presented: str) -> None:
+    await refused(authenticator, presented)
+
+
+async def test_what_was_read_is_believed_for_two_seconds(
+    authenticator: Authenticator, database: Database, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, text = await a_caller(database)
+    reads = CountedReads(database, monkeypatch)
+    for _ in range(5):
+        await authenticator.authenticate(text)
+    assert reads.count == 1
+    clock.advance(CACHE_TTL_S)
+    await authenticator.authenticate(text)
+    assert reads.count == 2
+
+
+async def test_revocation_by_another_process_holds_within_two_seconds(
+    authenticator: Authenticator, database: Database, clock: SetClock, tmp_path: Path
+) -> None:
+    _, text = await a_caller(database)
+    await authenticator.authenticate(text)
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as other, other:
+        other.execute("UPDATE api_keys SET revoked_at_ms = 1")
+    clock.advance(CACHE_TTL_S)
+    await refused(authenticator, text)
+
+
+async def test_two_seconds_are_not_those_of_a_clock_that_jumps(
+    authenticator: Authenticator, database: Database, clock: SetClock
+) -> None:
+    principal, text = await a_caller(database)
+    await authenticator.authenticate(text)
+    await database.write(lambda tx: accounts.revoke_key(tx, principal.key_id, now_ms=1))
+    clock.advance(CACHE_TTL_S)
+    clock._now_ms -= 3_600_000
+    await refused(authenticator, text)
+
+
+async def test_a_key_made_after_it_was_refused_works_within_two_seconds(
+    authenticator: Authenticator, database: Database, clock: SetClock
+) -> None:
+    principal, text = await a_caller(database)
+    await database.write(lambda tx: tx.exec_driver_sql("UPDATE api_keys SET id = 'later'"))
+    await refused(authenticator, text)
+    await database.write(lambda tx: tx.exec_driver_sql(f"UPDATE api_keys SET id = '{principal.key_id}'"))
+    clock.advance(CACHE_TTL_S)
+    assert await authenticator.authenticate(text) == principal
+
+
+async def test_a_key_that_is_forgotten_is_read_anew(authenticator: Authenticator, database: Database) -> None:
+    principal, text = await a_caller(database)
+    await authenticator.authenticate(text)
+    await database.write(lambda tx: accounts.revoke_key(tx, principal.key_id, now_ms=1))
+    authenticator.forget(principal.key_id)
+    await refused(authenticator, text)
+
+
+async def test_forgetting_what_was_never_known_is_fine(authenticator: Authenticator) -> None:
+    authenticator.forget("nobody")
+
+
+async def test_a_row_read_before_it_was_forgotten_is_not_remembered(
+    authenticator: Authenticator, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Revoked here while another request was reading the key: the next one must not get in by that."""
+    principal, text = await a_caller(database)
+    get_keys = authenticator._rows._fetch
+    entered, go = threading.Event(), threading.Event()
+
+    def slow(tx, ids):
+        found = get_keys(tx, ids)
+        entered.set()
+        go.wait()
+        return found
+
+    monkeypatch.setattr(authenticator._rows, "_fetch", slow)
+    early = asyncio.create_task(authenticator.authenticate(text))
+    await asyncio.to_thread(entered.wait)
+    await database.write(lambda tx: accounts.revoke_key(tx, principal.key_id, now_ms=1))
+    authenticator.forget(principal.key_id)
+    go.set()
+    assert await early == principal  # it came before the revocation
+    await refused(authenticator, text)
+
+
+async def test_a_key_expires_to_the_millisecond_whatever_is_remembered(
+    authenticator: Authenticator, database: Database, clock: SetClock
+) -> None:
+    principal, text = await a_caller(database, expires_at_ms=clock.now_ms() + 1000)
+    clock.advance(0.999)
+    assert await authenticator.authenticate(text) == principal
+    clock.advance(0.001)
+    await refused(authenticator, text)
+
+
+async def test_a_suspended_tenant_may_still_look(authenticator: Authenticator, database: Database) -> None:
+    """What was made and paid for stays theirs; admission refuses them more."""
+    tenant = await keep_tenant(database, status=TenantStatus.SUSPENDED)
+    principal, text = await a_caller(database, tenant)
+    assert await authenticator.authenticate(text) == principal
+
+
+async def test_what_is_remembered_is_bounded(
+    authenticator: Authenticator, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "_CACHE_SIZE", 3)
+    callers = [await a_caller(database) for _ in range(6)]
+    for principal, text in callers * 2:
+        assert await authenticator.authenticate(text) == principal
+        await refused(authenticator, with_other_id(text))
+    assert len(authenticator._cache) <= 3
+    assert len(authenticator._well_formed) <= 3
+
+
+async def test_no_secret_is_remembered(authenticator: Authenticator, database: Database) -> None:
+    _, text = await a_caller(database)
+    await authenticator.authenticate(text)
+    remembered = repr(authenticator._cache) + repr(authenticator._well_formed)
+    assert text not in remembered
+    assert text[21:53] not in remembered
+
+
+def test_hashes_are_compared_in_constant_time() -> None:
+    """Nothing derived from the stored hash is compared in any other way."""
+    tree = ast.parse(inspect.getsource(authentication))
+    comparisons = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Compare)]
+    assert not [text for text in comparisons if "sha256" in text or "expected" in text]
+    calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert "hmac.compare_digest(candidate.sha256, expected)" in calls
