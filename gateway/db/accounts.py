@@ -18,6 +18,7 @@ _CALLER = (
     .join(tenants, tenants.c.id == api_keys.c.tenant_id)
     .where(api_keys.c.id == sa.bindparam("key_id"))
 )
+_TENANT_COLUMNS = tuple(column.name for column in tenants.c)
 _INSERT_TENANT = sa.insert(tenants)
 _INSERT_KEY = sa.insert(api_keys)
 _LIST_TENANTS = sa.select(tenants).order_by(tenants.c.created_at_ms, tenants.c.id)
@@ -93,17 +94,7 @@ def get_caller(tx: Tx, key_id: str) -> tuple[ApiKey, Tenant] | None:
     row = tx.execute(_CALLER, {"key_id": key_id}).one_or_none()
     if row is None:
         return None
-    tenant = Tenant(
-        id=row.its_id,
-        name=row.its_name,
-        status=TenantStatus(row.its_status),
-        created_at_ms=row.its_created_at_ms,
-        rpm=row.its_rpm,
-        max_concurrent=row.its_max_concurrent,
-        max_queued=row.its_max_queued,
-        weight=row.its_weight,
-    )
-    return _key(row), tenant
+    return _key(row), _tenant(row, "its_")
 
 
 def revoke_key(tx: Tx, key_id: str, *, now_ms: int) -> bool:
@@ -111,17 +102,9 @@ def revoke_key(tx: Tx, key_id: str, *, now_ms: int) -> bool:
     return tx.execute(_REVOKE_KEY, {"key_id": key_id, "now_ms": now_ms}).rowcount == 1
 
 
-def _tenant(row: sa.Row[tuple[object, ...]]) -> Tenant:
-    return Tenant(
-        id=row.id,
-        name=row.name,
-        status=TenantStatus(row.status),
-        created_at_ms=row.created_at_ms,
-        rpm=row.rpm,
-        max_concurrent=row.max_concurrent,
-        max_queued=row.max_queued,
-        weight=row.weight,
-    )
+def _tenant(row: sa.Row[tuple[object, ...]], prefix: str = "") -> Tenant:
+    values = {name: getattr(row, prefix + name) for name in _TENANT_COLUMNS}
+    return Tenant(**{**values, "status": TenantStatus(values["status"])})
 
 
 def _key(row: sa.Row[tuple[object, ...]]) -> ApiKey:
