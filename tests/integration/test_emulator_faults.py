@@ -242,3 +242,28 @@ def test_a_client_that_leaves_in_the_middle_is_noticed_and_has_paid(emulator):
         next(answer.iter_bytes(1000))
     emulator.wait_until_running(0)
     assert (emulator.calls()["abandoned"], emulator.calls()["paid"]) == (1, 1)
+
+
+def leave_after_sending(emulator: RunningEmulator, data: bytes) -> None:
+    address = urlsplit(emulator.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        connection.sendall(data)
+        emulator.wait_until_running(1)
+
+
+def test_a_client_that_leaves_before_it_has_asked_pays_nothing(emulator):
+    leave_after_sending(
+        emulator, f"POST {LYRIA} HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{{".encode()
+    )
+    emulator.wait_until_running(0)
+    assert (emulator.calls()["abandoned"], emulator.calls()["paid"]) == (1, 0)
+
+
+def test_a_client_that_leaves_while_it_waits_has_paid(emulator):
+    emulator.script({"delay_s": 0.3})
+    body = b'{"instances": [{"prompt": "x"}]}'
+    head = f"POST {LYRIA} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    leave_after_sending(emulator, head + body)
+    emulator.wait_until_running(0)
+    assert (emulator.calls()["abandoned"], emulator.calls()["paid"]) == (1, 1)
+    assert emulator.calls()["calls"][0]["http_status"] is None

@@ -129,6 +129,13 @@ def test_the_tune_comes_back():
     assert rhythm(0) == rhythm(2) == rhythm(12) != set()
 
 
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_tune_ends_on_the_tonic(prompt):
+    plan = planned(prompt)
+    tune = write_score(plan, 32.8, np.random.default_rng(1)).parts["lead"]
+    assert tune[-1].pitch % 12 == plan.key.tonic
+
+
 def test_the_bass_plays_the_root_on_the_first_beat():
     plan = planned("rock")
     chance = np.random.default_rng(2)

@@ -8,6 +8,7 @@ from gateway.emulator.music.score import Note
 from gateway.emulator.music.theory import OCTAVE, Chance
 
 _STEPS_PER_BEAT = 4
+_STEPS_PER_OCTAVE = 7
 _RANGE = 10
 _SEARCH = 3
 _LONG_STEPS = 6
@@ -172,5 +173,7 @@ def _sharpened(plan: Plan, bar: Bar, pitch: int) -> int:
 
 
 def _last_note(plan: Plan, bar: Bar, centre: int) -> list[Note]:
-    step = _on_chord(plan, bar, plan.key.nearest_step(centre))
-    return [Note(bar.index * plan.beats, plan.beats * 2.0, plan.key.pitch(step), 0.75)]
+    """Home: the tonic nearest to where the tune has been."""
+    octaves = round(plan.key.nearest_step(centre) / _STEPS_PER_OCTAVE)
+    pitch = plan.key.pitch(octaves * _STEPS_PER_OCTAVE)
+    return [Note(bar.index * plan.beats, plan.beats * 2.0, pitch, 0.75)]
