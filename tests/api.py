@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +129,13 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
         finally:
             server.should_exit = True
             await running
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what another process or thread will bring about; fails after `WAIT_S`."""
+    async with asyncio.timeout(WAIT_S):
+        while not await condition():  # noqa: ASYNC110 - it happens where no event of ours can be set
+            await asyncio.sleep(0.02)
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class Specification:
 
     def _template(self, path: str) -> str | None:
         for template in self.document["paths"]:
-            hole = ".+" if template.startswith("/files/") else "[^/]+"
+            hole = ".*" if template.startswith("/files/") else "[^/]+"
             if re.fullmatch(re.sub(r"\\\{\w+\\\}", hole, re.escape(template)), path, re.DOTALL):
                 return str(template)
         return None

@@ -12,6 +12,8 @@ from gateway.web.problems import problem
 #: Request line and headers together, beyond the first read. They come before any key, so anybody can make
 #: us hold this much.
 HEAD_LIMIT_BYTES = 65_536
+# Closing at once on a client that is still sending resets the connection, and the answer is lost with it.
+_LINGER_S = 1.0
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -26,6 +28,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._in_head = False
         self._head_bytes = 0
+        self._refused = False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -37,12 +40,14 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         message = self.scope
         super().data_received(data)
         # The block in which a message begins may hold the end of another: it is not counted.
         if self._in_head and self.scope is message:
             self._head_bytes += len(data)
-            if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
+            if self._head_bytes > HEAD_LIMIT_BYTES and not self._refused:
                 self._refuse(
                     f"Request line and headers have at most {HEAD_LIMIT_BYTES} bytes together here.",
                     ErrorCode.HEADERS_TOO_LARGE,
@@ -64,7 +69,9 @@ class GatewayProtocol(HttpToolsProtocol):
         lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
         lines += [name + b": " + value for name, value in headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
-        self.transport.close()
+        self._refused = True
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
 
 
 def protocol_class(new_request_id: Callable[[], str]) -> type[GatewayProtocol]:
