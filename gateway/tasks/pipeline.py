@@ -1,22 +1,31 @@
 """One task from lease to end: the calls that are still owed, their clips in storage, and what follows."""
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from gateway.db import work
 from gateway.db.engine import Database, Tx
 from gateway.db.work import AttemptEnd, Lease
-from gateway.errors import AttemptFault, ErrorCode, StorageError, UpstreamError
+from gateway.errors import AttemptFault, ErrorCode, StorageError, Unavailable, UpstreamError
 from gateway.metrics import CallOutcome, Metrics
-from gateway.model import Clip, Deployment, ModelKind, Task, TaskError, TaskState
+from gateway.model import Clip, Deployment, ModelKind, Task, TaskState
 from gateway.ports import Clock, ModelCall, ModelReply, MusicModel, Storage
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.clips import ClipShelf
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.outcome import UNCOUNTED, Again, Finish, Progress, after_call
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
+
+# Together well within a lease; each try may itself wait for a lock.
+_PATIENCE_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class LeaseLost(Exception):  # noqa: N818 - not an error: somebody else has the task now
@@ -56,35 +65,38 @@ class Pipeline:
 
     async def run(self, lease: Lease) -> TaskState:
         """Make the calls that are owed. Returns the state the task was left in; raises `LeaseLost`."""
-        deployment = self._catalog.by_kind(lease.task.model)
-        if deployment is None:
-            return await self._settle(lease, None, Finish(TaskState.FAILED, _not_configured(lease.task)))
-        model = self._models[lease.task.model]
-        spec = lease.task.spec
+        task, spec = lease.task, lease.task.spec
+        model = self._models[task.model]
         limit = self._policy.max_attempts * len(model.calls(spec, range(spec.sample_count)))
-        missing = [index for index in range(spec.sample_count) if index not in lease.stored]
         progress = Progress(
-            task=lease.task,
+            task=task,
             stored=len(lease.stored),
             spent=lease.attempts_spent,
             spent_limit=limit,
-            tried=lease.task.attempt_count,
+            tried=task.attempt_count,
             left_s=self._left_s(lease),
         )
-        calls = model.calls(spec, missing)
-        if progress.left_s <= 0:
-            return await self._settle(lease, None, after_call(progress, _too_late(), self._jitter()))
-        if not calls or progress.spent >= limit:
-            # A worker died between its last call and the end of the task, or with its last call open.
-            return await self._settle(lease, None, after_call(progress, _used_up(), self._jitter()))
+        calls = model.calls(spec, [index for index in range(spec.sample_count) if index not in lease.stored])
+        deployment = self._catalog.by_kind(task.model)
+        if deployment is None:
+            return await self._settle(
+                lease, None, after_call(progress, _not_configured(task), self._jitter())
+            )
+        reason = _hindrance(progress)
+        if not calls or reason is not None:
+            # Without calls a worker died between the last of them and the end of the task.
+            return await self._settle(lease, None, after_call(progress, reason, self._jitter()))
         for call in calls:
             end, error = await self._call(lease, model, deployment, call)
             progress = _advanced(progress, end, error, self._left_s(lease))
-            last = call is calls[-1]
-            if error is None and len(end.clips) == len(call.clip_indexes) and not last:
-                await self._record(lease, end)
-                continue
-            return await self._settle(lease, end, after_call(progress, error, self._jitter()))
+            reason = error or reason
+            if call is not calls[-1] and _others_may_pass(call, end, error):
+                hindrance = _hindrance(progress)
+                if hindrance is None:
+                    await self._record(lease, end)
+                    continue
+                reason = reason or hindrance
+            return await self._settle(lease, end, after_call(progress, reason, self._jitter()))
         raise AssertionError("the last call always settles")  # pragma: no cover
 
     async def _call(
@@ -95,9 +107,13 @@ class Pipeline:
         await self._begin(lease, attempt_id, deployment, call)
         shelf = ClipShelf(self._storage, task, attempt_id, lambda index: _seed_of(call, index))
         started_s = self._clock.monotonic_s()
-        reply, error = await self._generate(
-            model, deployment, call, shelf, self._left_s(lease), task.traceparent
-        )
+        try:
+            reply, error = await self._generate(
+                model, deployment, call, shelf, self._left_s(lease), task.traceparent
+            )
+        except asyncio.CancelledError:
+            await self._keep(lease, attempt_id, shelf.stored())
+            raise
         clips = shelf.stored()
         for clip in clips:
             self._metrics.bytes_stored(task.model, clip.size_bytes)
@@ -155,14 +171,24 @@ class Pipeline:
             raise LeaseLost(lease.task.id)
 
     async def _record(self, lease: Lease, end: AttemptEnd) -> None:
-        now_ms = self._clock.now_ms()
+        await self._write(partial(_end_attempt, lease, end, self._clock.now_ms()))
 
-        def write(tx: Tx) -> None:
-            if not work.holds(tx, lease.task.id, lease.token):
-                raise LeaseLost(lease.task.id)
-            work.end_attempt(tx, lease.task.id, end, now_ms=now_ms)
+    async def _keep(self, lease: Lease, attempt_id: str, clips: tuple[Clip, ...]) -> None:
+        """Record what a call that is being abandoned has stored, so that it is not paid for again."""
+        if clips:
+            end = AttemptEnd(attempt_id, "unknown", clips, fault=AttemptFault.UNKNOWN.value)
+            with contextlib.suppress(LeaseLost, Unavailable):
+                await self._database.write(partial(_end_attempt, lease, end, self._clock.now_ms()))
 
-        await self._database.write(write)
+    async def _write(self, function: Callable[[Tx], T]) -> T:
+        """Write what has been paid for: a database that is unavailable is waited for, a while."""
+        for pause_s in _PATIENCE_S:
+            try:
+                return await self._database.write(function)
+            except Unavailable as error:
+                logger.warning("what a call gave is not recorded yet: %s", error.internal)
+            await self._clock.sleep(pause_s)
+        return await self._database.write(function)
 
     async def _settle(self, lease: Lease, end: AttemptEnd | None, what: Finish | Again) -> TaskState:
         """The last call's end and the task's next state in one transaction."""
@@ -170,10 +196,7 @@ class Pipeline:
         task_id, token = lease.task.id, lease.token
 
         def write(tx: Tx) -> TaskState:
-            if not work.holds(tx, task_id, token):
-                raise LeaseLost(task_id)
-            if end is not None:
-                work.end_attempt(tx, task_id, end, now_ms=now_ms)
+            _end_attempt(lease, end, now_ms, tx)
             if isinstance(what, Finish):
                 work.finish(tx, task_id, token=token, state=what.state, error=what.error, now_ms=now_ms)
                 return what.state
@@ -183,12 +206,34 @@ class Pipeline:
             )
             return TaskState.QUEUED
 
-        state = await self._database.write(write)
+        state = await self._write(write)
         self._metrics.task_changed(lease.task.model, state)
         return state
 
     def _left_s(self, lease: Lease) -> float:
         return (lease.deadline_at_ms - self._clock.now_ms()) / 1000
+
+
+def _end_attempt(lease: Lease, end: AttemptEnd | None, now_ms: int, tx: Tx) -> None:
+    """Raises `LeaseLost`."""
+    if not work.holds(tx, lease.task.id, lease.token):
+        raise LeaseLost(lease.task.id)
+    if end is not None:
+        work.end_attempt(tx, lease.task.id, end, now_ms=now_ms)
+
+
+def _hindrance(progress: Progress) -> UpstreamError | None:
+    """Why another call must not be made."""
+    if progress.left_s <= 0:
+        return _too_late()
+    return _used_up() if progress.spent >= progress.spent_limit else None
+
+
+def _others_may_pass(call: ModelCall, end: AttemptEnd, error: UpstreamError | None) -> bool:
+    """Whether the calls after this one are worth making now: it delivered, or its own seed was to blame."""
+    if error is None:
+        return len(end.clips) == len(call.clip_indexes)
+    return error.fault is AttemptFault.RECITATION
 
 
 def _seed_of(call: ModelCall, index: int) -> int | None:
@@ -250,8 +295,9 @@ def _too_late() -> UpstreamError:
     )
 
 
-def _not_configured(task: Task) -> TaskError:
-    return TaskError(
-        ErrorCode.MODEL_MISCONFIGURED.value,
+def _not_configured(task: Task) -> UpstreamError:
+    return UpstreamError(
         f"{task.model.value} was taken out of this gateway's configuration while the task waited.",
+        code=ErrorCode.MODEL_MISCONFIGURED,
+        fault=AttemptFault.MISCONFIGURED,
     )

@@ -1,6 +1,7 @@
 """The worker: claims tasks up to its concurrency, keeps their leases, gives back what it cannot finish."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -111,8 +112,9 @@ class Runner:
             leases = await asyncio.shield(claimed)
         except asyncio.CancelledError:
             # Draining in the middle of a claim: what it won is run or given back like the rest.
-            for lease in await claimed:
-                self._begin(lease)
+            with contextlib.suppress(GatewayError):
+                for lease in await claimed:
+                    self._begin(lease)
             raise
         for lease in leases:
             self._begin(lease)
@@ -186,9 +188,11 @@ class Runner:
             return
         expires_at_ms = self._clock.now_ms() + round(self._policy.lease_s * 1000)
         lost = await self._database.write(partial(_renew_all, held, expires_at_ms))
-        for task_id in lost:
-            if task_id in self._active:
-                self._active[task_id][1].cancel()
+        for task_id, token in held:
+            lease, running = self._active.get(task_id, (None, None))
+            # It may have ended meanwhile, and have been claimed anew.
+            if task_id in lost and running is not None and lease is not None and lease.token == token:
+                running.cancel()
 
     async def _expire(self) -> None:
         now_ms = self._clock.now_ms()
