@@ -1,0 +1,118 @@
+"""An instant upstream: prebuilt answers over raw sockets, so that it is never what is measured.
+
+    python -m tests.bench.upstream PORT
+
+Any path ending in ``:predict`` answers as Vertex AI's Lyria 2 does, and ``/v1/chat/completions`` as an
+OpenAI-compatible model. What the prompt says chooses the answer: `TINY` one clip of 1.1 kB, `BIG` four clips
+of 6.3 MB each, which is 33 MB of JSON, `HELD` none until the connection is closed.
+"""
+
+import asyncio
+import base64
+import json
+import random
+import struct
+import sys
+from typing import cast
+
+import uvloop
+
+TINY, BIG, HELD = "a tiny clip", "four long clips", "a clip that never comes"
+
+_FRAMES_BIG, _FRAMES_TINY = 32_800 * 48, 256
+_FRAME_BYTES = 4
+_CHAT = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1_700_000_000,
+    "model": "fake",
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"},
+    ],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6},
+}
+
+
+def big_answer_bytes() -> int:
+    """The length of the body that `BIG` gives."""
+    return len(_lyria_answer(_FRAMES_BIG, 4))
+
+
+def _wav(frames: int) -> bytes:
+    sound = random.Random(frames).randbytes(frames * _FRAME_BYTES)
+    return (
+        struct.pack(
+            "<4sI4s4sIHHIIHH", b"RIFF", 36 + len(sound), b"WAVE", b"fmt ", 16, 1, 2, 48_000, 192_000, 4, 16
+        )
+        + struct.pack("<4sI", b"data", len(sound))
+        + sound
+    )
+
+
+def _lyria_answer(frames: int, clips: int) -> bytes:
+    clip = {"bytesBase64Encoded": base64.b64encode(_wav(frames)).decode(), "mimeType": "audio/wav"}
+    return json.dumps({"predictions": [clip] * clips, "deployedModelId": "1", "model": "lyria-002"}).encode()
+
+
+def _response(body: bytes) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+class Answers:
+    """Made once."""
+
+    def __init__(self) -> None:
+        self.ok = _response(b'{"status":"ok"}')
+        self.chat = _response(json.dumps(_CHAT).encode())
+        self.tiny = _response(_lyria_answer(_FRAMES_TINY, 1))
+        self.big = _response(_lyria_answer(_FRAMES_BIG, 4))
+
+    def choose(self, head: bytes, body: bytes) -> bytes | None:
+        if b":predict " in head:
+            if HELD.encode() in body:
+                return None
+            return self.big if BIG.encode() in body else self.tiny
+        return self.chat if b"/chat/completions " in head else self.ok
+
+
+class Connection(asyncio.Protocol):
+    """Reads a whole request, writes a whole answer; keep-alive."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not registered as what they are.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while True:
+            head, found, rest = self._received.partition(b"\r\n\r\n")
+            length = _content_length(head) if found else 0
+            if not found or len(rest) < length:
+                return
+            self._received = rest[length:]
+            answer = self._answers.choose(head, rest[:length])
+            if answer is not None and self._transport is not None:
+                self._transport.write(answer)
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line.partition(b":")[2])
+    return 0
+
+
+async def serve(port: int) -> None:
+    answers = Answers()
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(answers), "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1])))
