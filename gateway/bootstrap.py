@@ -47,6 +47,7 @@ from gateway.tasks.signals import Signals
 from gateway.upstream.client import VertexClient
 from gateway.upstream.lyria2 import Lyria2
 from gateway.upstream.musicgen import MusicGen
+from gateway.upstream.network import pulling_transport
 
 _SECRET_BYTES = 32
 # Each running task holds one connection to Vertex, and its clips one to Cloud Storage.
@@ -138,7 +139,8 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         signals = Signals()
         catalog = Catalog(settings.deployments())
         new_id = IdMaker(clock, secrets.token_bytes)
-        vertex = VertexClient(http, identity.tokens, settings.vertex_url.rstrip("/") or None, clock)
+        base_url = settings.vertex_url.rstrip("/") or None
+        vertex = VertexClient(http, identity.tokens, base_url, clock, observer=metrics)
         models: dict[ModelKind, MusicModel] = {
             ModelKind.LYRIA2: Lyria2(vertex),
             ModelKind.MUSICGEN: MusicGen(vertex),
@@ -176,8 +178,12 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
 
 def _http_client(settings: Settings) -> httpx.AsyncClient:
     connections = settings.concurrency * _CONNECTIONS_PER_TASK + _SPARE_CONNECTIONS
+    # Made once: loading the certificate authorities takes longer than the rest of the client.
+    context = httpx.create_ssl_context()
     return httpx.AsyncClient(
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        verify=context,
+        # Mounted rather than given as the transport, so that proxy variables are still honoured.
+        mounts={"all://": pulling_transport(max_connections=connections, verify=context)},
         follow_redirects=False,
         headers={"User-Agent": f"music-gateway/{__version__}"},
     )

@@ -64,6 +64,9 @@ class Metrics:
         self._upstream_calls = self._counter(
             "gateway_upstream_calls_total", "Calls to a model, by model and outcome.", "model", "outcome"
         )
+        self._received_bytes = self._counter(
+            "gateway_received_bytes_total", "Bytes of answers received from models, by model.", "model"
+        )
         self._stored_bytes = self._counter(
             "gateway_stored_bytes_total", "Bytes of audio put into storage, by model.", "model"
         )
@@ -110,9 +113,13 @@ class Metrics:
     def task_changed(self, model: ModelKind, state: TaskState) -> None:
         self._tasks.labels(model.value, state.value).inc()
 
-    def call_ended(self, model: ModelKind, outcome: CallOutcome, seconds: float) -> None:
+    def call_ended(self, model: ModelKind, outcome: CallOutcome) -> None:
         self._upstream_calls.labels(model.value, outcome.value).inc()
-        self._upstream_seconds.labels(model.value).observe(seconds)
+
+    def on_call(self, kind: ModelKind, outcome: str, seconds: float, size_bytes: int) -> None:  # noqa: ARG002
+        """Satisfies `gateway.upstream.client.CallObserver`; its outcomes know nothing of storage."""
+        self._upstream_seconds.labels(kind.value).observe(seconds)
+        self._received_bytes.labels(kind.value).inc(size_bytes)
 
     def bytes_stored(self, model: ModelKind, size_bytes: int) -> None:
         self._stored_bytes.labels(model.value).inc(size_bytes)

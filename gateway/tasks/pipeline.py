@@ -106,7 +106,6 @@ class Pipeline:
         attempt_id = self._new_id.bare()
         await self._begin(lease, attempt_id, deployment, call)
         shelf = ClipShelf(self._storage, task, attempt_id, lambda index: _seed_of(call, index))
-        started_s = self._clock.monotonic_s()
         try:
             reply, error = await self._generate(
                 model, deployment, call, shelf, self._left_s(lease), task.traceparent
@@ -118,7 +117,7 @@ class Pipeline:
         for clip in clips:
             self._metrics.bytes_stored(task.model, clip.size_bytes)
         outcome = _outcome(error, len(clips), len(call.clip_indexes))
-        self._metrics.call_ended(task.model, outcome, self._clock.monotonic_s() - started_s)
+        self._metrics.call_ended(task.model, outcome)
         if error is not None:
             logger.warning(
                 "call to %s failed: %s",

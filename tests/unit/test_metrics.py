@@ -52,7 +52,8 @@ def test_tasks_are_counted_from_zero(metrics: Metrics, model: ModelKind, state: 
 def test_calls_are_counted_from_zero(metrics: Metrics, outcome: CallOutcome) -> None:
     labels = {"model": "musicgen", "outcome": outcome.value}
     assert value(metrics, "gateway_upstream_calls_total", **labels) == 0
-    metrics.call_ended(ModelKind.MUSICGEN, outcome, 12.0)
+    metrics.call_ended(ModelKind.MUSICGEN, outcome)
+    metrics.on_call(ModelKind.MUSICGEN, "ok", 12.0, 1000)
     assert value(metrics, "gateway_upstream_calls_total", **labels) == 1
     assert value(metrics, "gateway_upstream_seconds_sum", model="musicgen") == 12.0
 
