@@ -6,8 +6,7 @@ One ASGI layer rather than a stack of five: on the polling path each layer is a 
 import logging
 import re
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -66,7 +65,7 @@ class _Exchange:
             except GatewayError as error:
                 await self._fail(error, receive)
             except HTTPException as error:
-                await self._fail(_routing_error(error, self._scope), receive, error.headers)
+                await self._fail(_routing_error(error, self._scope), receive, _allow(error))
             except ClientDisconnect:
                 self._status = _CLIENT_CLOSED
             except Exception:  # the edge: whatever a handler got wrong becomes a 500 with a request id
@@ -80,7 +79,9 @@ class _Exchange:
             message["headers"].append((b"x-request-id", self._request_id.encode()))
         await self._send(message)
 
-    async def _fail(self, error: GatewayError, receive: Receive, headers: Any = None) -> None:
+    async def _fail(
+        self, error: GatewayError, receive: Receive, headers: Mapping[str, str] | None = None
+    ) -> None:
         if self._status:
             # The answer has begun, its status is out: all that is left is to break it off.
             logger.error("failed after the answer began: %s", error.detail)
@@ -116,16 +117,22 @@ def _header(scope: Scope, name: bytes) -> bytes:
 
 def _routing_error(error: HTTPException, scope: Scope) -> GatewayError:
     if error.status_code == 405:  # noqa: PLR2004
-        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
-        return GatewayError(
-            f"{scope['method']} is not for this address; use {allowed}.", code=ErrorCode.METHOD_NOT_ALLOWED
-        )
+        detail = f"{scope['method']} is not for this address; use {_allow(error)['Allow']}."
+        return GatewayError(detail, code=ErrorCode.METHOD_NOT_ALLOWED)
     if error.status_code == 404:  # noqa: PLR2004
         return GatewayError(
             "There is nothing at this address. /openapi.yaml lists what there is.",
             code=ErrorCode.ROUTE_NOT_FOUND,
         )
+    if error.status_code >= 500:  # noqa: PLR2004
+        return _mistake()
     return GatewayError(str(error.detail), code=ErrorCode.MALFORMED_REQUEST)
+
+
+def _allow(error: HTTPException) -> dict[str, str]:
+    """The Allow header of a 405, in one order: the framework's is that of a set."""
+    allowed = (error.headers or {}).get("Allow")
+    return {"Allow": ", ".join(sorted(allowed.split(", ")))} if allowed else {}
 
 
 def _mistake() -> GatewayError:
