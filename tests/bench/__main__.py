@@ -81,7 +81,7 @@ def _open(stack: ExitStack, options: argparse.Namespace) -> Bench:
         memory_directory=fast,
         upstream=stack.enter_context(start_module("upstream", on_disk)),
         rounds=options.rounds or (2 if options.quick else 5),
-        seconds=options.seconds or (1.0 if options.quick else 4.0),
+        seconds=options.seconds or (2.0 if options.quick else 4.0),
     )
 
 

@@ -38,9 +38,9 @@ def measure(bench: Bench) -> list[Section]:
     """Two sections: audio kept in memory, so that the gateway is measured, and audio kept on the disk."""
     size_mib = STREAMS * upstream.big_answer_bytes() / MIB
     sections = []
-    for where, directory in (("memory", bench.memory_directory), ("the disk", bench.directory)):
+    for where, directory in (("in memory", bench.memory_directory), ("on the disk", bench.directory)):
         audio = directory / "audio"
-        sections.append(_compare(bench, audio, size_mib, f"audio kept in {where}"))
+        sections.append(_compare(bench, audio, size_mib, f"audio kept {where}"))
         shutil.rmtree(audio, ignore_errors=True)
     return sections
 
