@@ -47,7 +47,7 @@ async def test_a_crash_between_seeds_pays_for_none_twice(shop: Workshop) -> None
 
 
 async def test_clips_of_a_call_that_is_abandoned_are_kept(shop: Workshop) -> None:
-    shop.emulator.script({"chunk_bytes": 40_000, "chunk_delay_s": 0.02})
+    shop.emulator.script({"chunk_bytes": 40_000, "chunk_delay_s": 0.05})
     submitted = await shop.submit(sample_count=4)
     running = asyncio.create_task(shop.step(submitted))
     await eventually(lambda: len(shop.stored()) >= 2)
