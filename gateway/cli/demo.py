@@ -138,5 +138,6 @@ def _read_key(path: Path) -> str | None:
 
 
 def _write_key(path: Path, key: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(key + "\n")

@@ -97,9 +97,11 @@ async def serve(
         logger.info("gateway %s is up", __version__, extra=_facts(settings))
         if settings.emulated:
             logger.warning("the music comes from an EMULATOR, not from a Google model")
-        await server.serve(sockets=[listener])
-        await drained()
-        lag.cancel()
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            await drained()
+            lag.cancel()
     logger.info("gateway has stopped")
 
 
