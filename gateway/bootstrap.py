@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -227,7 +227,7 @@ async def _open_storage(
         return gcs, None
     local = LocalStorage(
         _local_directory(settings),
-        await asyncio.to_thread(signing_secret, settings),
+        await _signing_secret(settings),
         settings.effective_public_url,
         clock,
         url_ttl_s=settings.url_ttl_s,
@@ -235,6 +235,13 @@ async def _open_storage(
     await local.open()
     stack.push_async_callback(local.close)
     return local, local
+
+
+async def _signing_secret(settings: Settings) -> bytes:
+    try:
+        return await asyncio.to_thread(signing_secret, settings)
+    except OSError as error:
+        raise ConfigurationError(f"The signing secret cannot be kept: {error}.") from error
 
 
 def signing_secret(settings: Settings) -> bytes:
@@ -259,7 +266,7 @@ def signing_secret(settings: Settings) -> bytes:
 
 def _local_directory(settings: Settings) -> Path:
     if settings.storage_url:
-        return Path(urlsplit(settings.storage_url).path)
+        return Path(unquote(urlsplit(settings.storage_url).path))
     return settings.data_dir / "audio"
 
 
