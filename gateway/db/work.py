@@ -102,7 +102,11 @@ _REQUEUE = (
 )
 _EXPIRE = (
     sa.update(tasks)
-    .where(in_state(TaskState.RUNNING), tasks.c.lease_expires_at_ms < _now)
+    .where(
+        in_state(TaskState.RUNNING),
+        tasks.c.lease_expires_at_ms < _now,
+        tasks.c.lease_token.not_in(sa.bindparam("spare", expanding=True)),
+    )
     .values(state="queued", lease_token=None, lease_expires_at_ms=None, not_before_ms=_now)
     .returning(tasks.c.id)
 )
@@ -183,9 +187,9 @@ def claim(tx: Tx, task_id: str, *, token: str, now_ms: int, expires_at_ms: int) 
 
 
 def renew(tx: Tx, leases: Sequence[tuple[str, str]], *, expires_at_ms: int) -> tuple[str, ...]:
-    """Prolong (task id, token) pairs; the ids whose lease was already gone are returned."""
+    """Prolong (task id, token) pairs; the tokens of leases that were already gone are returned."""
     return tuple(
-        task_id
+        token
         for task_id, token in leases
         if tx.execute(_RENEW, {"task_id": task_id, "token": token, "expires_at_ms": expires_at_ms}).rowcount
         == 0
@@ -296,9 +300,12 @@ def requeue(tx: Tx, task_id: str, *, token: str, not_before_ms: int, reason: str
     return changed == 1
 
 
-def expire_leases(tx: Tx, *, now_ms: int) -> tuple[str, ...]:
-    """Put tasks of dead workers back in the queue. Their open calls may have been paid: outcome unknown."""
-    ids = list(tx.execute(_EXPIRE, {"now_ms": now_ms}).scalars())
+def expire_leases(tx: Tx, *, now_ms: int, spare: Sequence[str] = ()) -> tuple[str, ...]:
+    """Put tasks of dead workers back in the queue. Their open calls may have been paid: outcome unknown.
+
+    ``spare`` are the tokens of leases whose worker is known to be alive.
+    """
+    ids = list(tx.execute(_EXPIRE, {"now_ms": now_ms, "spare": list(spare)}).scalars())
     if ids:
         tx.execute(_LOSE_ATTEMPTS, {"ids": ids, "now_ms": now_ms})
         for task_id in ids:

@@ -54,6 +54,7 @@ class Runner:
         self._clock = clock
         self._new_token = new_token
         self._policy = policy
+        # By lease, not by task: one that was lost may still be winding up when its task is claimed anew.
         self._active: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
         self._claiming: asyncio.Task[None] | None = None
         self._keeping: list[asyncio.Task[None]] = []
@@ -135,7 +136,7 @@ class Runner:
 
     def _begin(self, lease: Lease) -> None:
         self._metrics.task_changed(lease.task.model, TaskState.RUNNING)
-        self._active[lease.task.id] = (lease, asyncio.create_task(self._work(lease)))
+        self._active[lease.token] = (lease, asyncio.create_task(self._work(lease)))
         self._metrics.running.set(len(self._active))
 
     async def _work(self, lease: Lease) -> None:
@@ -160,7 +161,7 @@ class Runner:
                 logger.exception("task was put back")
                 await self._give_back(lease, _PUT_BACK_DELAY_S, "gateway_error")
             finally:
-                del self._active[task.id]
+                del self._active[lease.token]
                 self._metrics.running.set(len(self._active))
                 self._signals.ended(task.id)
                 self._signals.work.set()
@@ -188,15 +189,17 @@ class Runner:
             return
         expires_at_ms = self._clock.now_ms() + round(self._policy.lease_s * 1000)
         lost = await self._database.write(partial(_renew_all, held, expires_at_ms))
-        for task_id, token in held:
-            lease, running = self._active.get(task_id, (None, None))
-            # It may have ended meanwhile, and have been claimed anew.
-            if task_id in lost and running is not None and lease is not None and lease.token == token:
-                running.cancel()
+        for token in lost:
+            # Its work may have ended meanwhile.
+            if token in self._active:
+                self._active[token][1].cancel()
 
     async def _expire(self) -> None:
         now_ms = self._clock.now_ms()
-        expired = await self._database.write(lambda tx: work.expire_leases(tx, now_ms=now_ms))
+        # A process that was stopped for longer than a lease still runs what it holds; unless another has
+        # taken it meanwhile, its next renewal counts. Put back here, it would be paid for twice.
+        held = tuple(self._active)
+        expired = await self._database.write(lambda tx: work.expire_leases(tx, now_ms=now_ms, spare=held))
         if expired:
             logger.warning("leases ran out; put back: %s", ", ".join(expired))
             self._signals.work.set()

@@ -250,7 +250,7 @@ async def test_without_the_lease_nothing_changes(database: Database, holder: str
     assert not await finish(database, task, token=GONE)
     assert not await requeue(database, task, token=GONE)
     assert not await begin_attempt(database, task, token=GONE)
-    assert await renew(database, (task.id, GONE), expires_at_ms=NOW_MS * 2) == (task.id,)
+    assert await renew(database, (task.id, GONE), expires_at_ms=NOW_MS * 2) == (GONE,)
     assert not await database.read(lambda tx: work.holds(tx, task.id, GONE))
     assert await everything(database) == before
 
@@ -261,8 +261,8 @@ async def test_a_lease_is_renewed_for_its_holder(database: Database) -> None:
         await claim(database, task)
     await expire(database, NOW_MS + LEASE_MS + 1)
     await claim(database, mine)
-    leases = [(mine.id, "mine"), (lost.id, "mine")]
-    assert await renew(database, *leases, expires_at_ms=NOW_MS + 2 * LEASE_MS) == (lost.id,)
+    leases = [(mine.id, "mine"), (lost.id, "gone")]
+    assert await renew(database, *leases, expires_at_ms=NOW_MS + 2 * LEASE_MS) == ("gone",)
     assert await database.read(lambda tx: work.holds(tx, mine.id, "mine"))
     assert await expire(database, NOW_MS + 2 * LEASE_MS) == ()
 
