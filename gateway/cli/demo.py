@@ -28,18 +28,18 @@ _EMULATOR_STOP_S = 5.0
 def command() -> None:
     settings = read_settings()
     configure_logging(settings.log_format, settings.log_level, settings.project)
-    listener = bind(settings)
-    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    with bind(settings) as listener:
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
 
-    async def work() -> None:
-        async with _with_models(settings) as complete:
-            await serve(complete, listener, lambda services: _announce(complete, services))
+        async def work() -> None:
+            async with _with_models(settings) as complete:
+                await serve(complete, listener, lambda services: _announce(complete, services))
 
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work())
-    except GatewayError as error:
-        fail(error)
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(work())
+        except GatewayError as error:
+            fail(error)
 
 
 @contextlib.asynccontextmanager

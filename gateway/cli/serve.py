@@ -16,13 +16,13 @@ from gateway.telemetry import configure_logging
 def command() -> None:
     settings = read_settings()
     configure_logging(settings.log_format, settings.log_level, settings.project)
-    listener = bind(settings)
-    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, listener, _quietly))
-    except GatewayError as error:
-        fail(error)
+    with bind(settings) as listener:
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve(settings, listener, _quietly))
+        except GatewayError as error:
+            fail(error)
 
 
 async def _quietly(services: Services) -> None:
