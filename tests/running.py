@@ -1,10 +1,10 @@
 """A gateway as its users meet it: a process on a loopback port. Imports nothing of gateway.
 
-    with start_gateway(tmp_path, emulator.url) as gateway:
-        key = gateway.create_key()
-        httpx.post(gateway.url + "/api/music_generate", headers={"X-Api-Key": key}, json={"prompt": "..."})
-        gateway.kill()          # SIGKILL
-        gateway.start()         # again, on the same port and data
+with start_gateway(tmp_path, emulator.url) as gateway:
+    key = gateway.create_key()
+    httpx.post(gateway.url + "/api/music_generate", headers={"X-Api-Key": key}, json={"prompt": "..."})
+    gateway.kill()          # SIGKILL
+    gateway.start()         # again, on the same port and data
 """
 
 import json
@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -81,6 +82,11 @@ class RunningGateway:
 
     def log(self) -> str:
         return self.log_path.read_text() if self.log_path.exists() else ""
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What it logged, line by line; fails where a line is not JSON."""
+        # The last line may still be on its way.
+        return [json.loads(line) for line in self.log().splitlines(keepends=True) if line.endswith("\n")]
 
     def command(self, *arguments: str) -> str:
         """Run ``gateway ...`` on the same data; its standard output. Raises when it fails."""
