@@ -114,6 +114,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
     config = uvicorn.Config(
         app,
         http=protocol_class(lambda: f"protocol-{next(numbers):04}"),
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,

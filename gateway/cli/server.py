@@ -84,6 +84,7 @@ async def serve(
         config = uvicorn.Config(
             app,
             http=protocol_class(new_request_id),
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -1,6 +1,7 @@
 """Around every handler: request ids, keys, logs, what the server's parser refuses, callers that hang up."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from typing import Any
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp
 
 from gateway.bootstrap import Services
 from gateway.web.bodies import BODY_LIMIT_BYTES
-from gateway.web.protocol import HEAD_LIMIT_BYTES
+from gateway.web.protocol import HEAD_LIMIT_BYTES, PIPELINE_LIMIT, GatewayProtocol
 from tests.api import WAIT_S, Caller, RawAnswer, checked_client, make_caller, send_raw, until
 from tests.clock import SetClock
 from tests.emulator import RunningEmulator
@@ -149,6 +150,17 @@ def told(answer: RawAnswer) -> tuple[int, str]:
     return answer.status, document["code"]
 
 
+async def read_all(url: str, sent: bytes) -> bytes:
+    """Everything that comes until the server closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    writer.write(sent)
+    answers = await asyncio.wait_for(reader.read(), WAIT_S)
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return answers
+
+
 async def test_a_body_too_large_is_refused_before_it_is_sent(url: str, caller: Caller) -> None:
     lines = [f"X-Api-Key: {caller.key}", "Content-Type: application/json", "Content-Length: 1000000000"]
     assert told(await send_raw(url, head(*lines))) == (413, "body_too_large")
@@ -204,6 +216,90 @@ async def test_what_is_not_http_is_told_so_in_the_same_shape(url: str, sent: byt
 async def test_endless_headers_are_cut_off(url: str, before: bytes) -> None:
     blocks = [b"a" * 65_536] * (HEAD_LIMIT_BYTES // 65_536 + 8)
     assert told(await send_raw(url, before, *blocks)) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize("extra", [b"X-Trailer: " + b"a" * 1000 + b"\r\n", b"a" * 1000])
+async def test_endless_trailers_are_cut_off(url: str, caller: Caller, extra: bytes) -> None:
+    lines = [f"X-Api-Key: {caller.key}", "Content-Type: application/json", "Transfer-Encoding: chunked"]
+    blocks = [extra * 60] * (HEAD_LIMIT_BYTES // 60_000 + 8)
+    answer = await send_raw(url, head(*lines), b"0\r\n", *blocks)
+    assert told(answer) == (431, "headers_too_large")
+
+
+async def test_trailers_do_not_pass_for_headers(url: str, caller: Caller) -> None:
+    lines = ["Content-Type: application/json", "Transfer-Encoding: chunked"]
+    body = b'f\r\n{"prompt": "x"}\r\n0\r\n' + f"X-Api-Key: {caller.key}\r\n\r\n".encode()
+    assert (await send_raw(url, head(*lines) + body)).status == 401
+
+
+async def test_a_whole_request_is_answered_though_nonsense_follows(
+    url: str, caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [f"X-Api-Key: {caller.key}", "Content-Type: application/json", "Content-Length: 15"]
+    request = head(*lines, "Prefer: wait=0") + b'{"prompt": "x"}'
+    for nonsense in (b"nonsense\r\n\r\n", head("Transfer-Encoding: chunked") + b"-1\r\n"):
+        answers = await read_all(url, request + nonsense)
+        assert answers.startswith(b"HTTP/1.1 202 ")
+        assert answers.count(b"HTTP/1.1 ") == 1
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_body_that_breaks_off_in_nonsense_is_told_so_once(
+    url: str, caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [f"X-Api-Key: {caller.key}", "Content-Type: application/json", "Transfer-Encoding: chunked"]
+    assert told(await send_raw(url, head(*lines) + b"-1\r\n")) == (400, "malformed_request")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_what_breaks_off_after_its_answer_gets_no_second_one(url: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    writer.write(head("Transfer-Encoding: chunked"))
+    answer = await asyncio.wait_for(reader.readuntil(b"}"), WAIT_S)
+    writer.write(b"-1\r\n")
+    rest = await asyncio.wait_for(reader.read(), WAIT_S)
+    writer.close()
+    assert (answer[:12], rest) == (b"HTTP/1.1 401", b"")
+
+
+async def test_requests_sent_ahead_without_end_are_not_kept(url: str) -> None:
+    answers = await read_all(url, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 4 * PIPELINE_LIMIT)
+    assert 1 <= answers.count(b"HTTP/1.1 200 ") <= PIPELINE_LIMIT + 1
+
+
+async def test_requests_sent_ahead_within_reason_are_answered(url: str) -> None:
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    answers = await read_all(url, request * (PIPELINE_LIMIT - 1) + last)
+    assert answers.count(b"HTTP/1.1 200 ") == PIPELINE_LIMIT
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n\r\n"])
+async def test_a_connection_that_asks_nothing_is_closed(
+    url: str, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GatewayProtocol, "arrival_s", 0.05)
+    answers = await read_all(url, sent)
+    assert answers.count(b"HTTP/1.1 ") == sent.count(b"GET")
+
+
+async def test_a_request_that_takes_for_ever_to_arrive_is_told_so(
+    url: str, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GatewayProtocol, "arrival_s", 0.05)
+    lines = [f"X-Api-Key: {caller.key}", "Content-Type: application/json", "Content-Length: 10"]
+    for begun in (b"GET /livez HTTP/1.1\r\nHost:", head(*lines) + b'{"'):
+        assert told(await send_raw(url, begun)) == (400, "malformed_request")
+
+
+async def test_an_upgrade_to_another_protocol_is_not_taken_up(url: str) -> None:
+    lines = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: eA==",
+    ]
+    assert told(await send_raw(url, head(*lines))) == (401, "unauthorized")
 
 
 async def test_large_headers_within_the_limit_pass(url: str) -> None:
