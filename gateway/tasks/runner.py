@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Runner:
         self._policy = policy
         # By lease, not by task: one that was lost may still be winding up when its task is claimed anew.
         self._active: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
+        self._turns: dict[str, int] = {}
+        self._next_turn = itertools.count(1)
         self._claiming: asyncio.Task[None] | None = None
         self._keeping: list[asyncio.Task[None]] = []
 
@@ -125,9 +128,10 @@ class Runner:
         expires_at_ms = now_ms + round(self._policy.lease_s * 1000)
         leases: list[Lease] = []
         while len(leases) < free:
-            queue = choose(work.list_queues(tx, now_ms=now_ms))
+            queue = choose(work.list_queues(tx, now_ms=now_ms), self._turns)
             if queue is None or queue.task_id is None:
                 break
+            self._turns[queue.tenant_id] = next(self._next_turn)
             token = self._new_token()
             lease = work.claim(tx, queue.task_id, token=token, now_ms=now_ms, expires_at_ms=expires_at_ms)
             if lease is not None:

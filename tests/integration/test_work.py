@@ -28,7 +28,7 @@ async def claim(database: Database, task: Task, token: str = "mine", now_ms: int
 
 
 def claim_next(tx: Tx, token: str, now_ms: int = NOW_MS) -> Lease | None:
-    queue = choose(work.list_queues(tx, now_ms=now_ms))
+    queue = choose(work.list_queues(tx, now_ms=now_ms), {})
     if queue is None or queue.task_id is None:
         return None
     return work.claim(tx, queue.task_id, token=token, now_ms=now_ms, expires_at_ms=now_ms + LEASE_MS)

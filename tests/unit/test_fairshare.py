@@ -20,7 +20,7 @@ def serve(queues: list[Queue], slots: int) -> Counter[str]:
     served: Counter[str] = Counter()
     waiting = {queue.tenant_id: queue for queue in queues}
     for _ in range(slots):
-        chosen = choose(waiting.values())
+        chosen = choose(waiting.values(), {})
         if chosen is None:
             break
         served[chosen.tenant_id] += 1
@@ -29,17 +29,25 @@ def serve(queues: list[Queue], slots: int) -> Counter[str]:
 
 
 def test_nobody_waiting_is_nobody_chosen() -> None:
-    assert choose([]) is None
+    assert choose([], {}) is None
 
 
 def test_fewest_running_goes_first() -> None:
     assert (
-        choose([a_queue("a", running=3), a_queue("b", running=1), a_queue("c", running=2)]).tenant_id == "b"
+        choose([a_queue("a", running=3), a_queue("b", running=1), a_queue("c", running=2)], {}).tenant_id
+        == "b"
     )
 
 
 def test_of_equals_the_longest_waiting_goes_first() -> None:
-    assert choose([a_queue("a", task_id="task_2"), a_queue("b", task_id="task_1")]).tenant_id == "b"
+    assert choose([a_queue("a", task_id="task_2"), a_queue("b", task_id="task_1")], {}).tenant_id == "b"
+
+
+def test_of_equals_the_one_served_longest_ago_goes_first() -> None:
+    queues = [a_queue("a"), a_queue("b"), a_queue("c")]
+    assert choose(queues, {"a": 3, "b": 1, "c": 2}) == queues[1]
+    assert choose(queues, {"a": 3, "b": 1}) == queues[2]
+    assert choose([a_queue("a", running=1), queues[1]], {"b": 9}) == queues[1]
 
 
 def test_a_heavier_tenant_runs_more() -> None:
@@ -52,13 +60,14 @@ def test_a_tenant_at_its_limit_is_passed_over() -> None:
 
 def test_all_at_their_limits_is_nobody_chosen() -> None:
     assert (
-        choose([a_queue("a", max_concurrent=1, running=1), a_queue("b", max_concurrent=2, running=5)]) is None
+        choose([a_queue("a", max_concurrent=1, running=1), a_queue("b", max_concurrent=2, running=5)], {})
+        is None
     )
 
 
 def test_a_tenant_whose_tasks_cool_down_is_passed_over() -> None:
-    assert choose([a_queue("a", task_id=None), a_queue("b", running=9)]).tenant_id == "b"
-    assert choose([a_queue("a", task_id=None)]) is None
+    assert choose([a_queue("a", task_id=None), a_queue("b", running=9)], {}).tenant_id == "b"
+    assert choose([a_queue("a", task_id=None)], {}) is None
 
 
 @given(
@@ -85,4 +94,4 @@ def test_slots_follow_weights_and_limits(tenants, slots: int) -> None:
 
 def test_the_choice_does_not_depend_on_the_order() -> None:
     queues = [a_queue("a", running=1), a_queue("b"), a_queue("c", weight=2)]
-    assert choose(queues) == choose(queues[::-1])
+    assert choose(queues, {}) == choose(queues[::-1], {})
