@@ -259,7 +259,7 @@ def _seconds_of(given: str, now_ms: int) -> float | None:
         return float(given[:9])
     try:
         moment = parsedate_to_datetime(given)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second for years and zones of twenty digits
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

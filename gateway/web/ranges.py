@@ -78,7 +78,7 @@ def _is_current(if_range: str, etag: str, modified_ms: int) -> bool:
         return validator == etag and not etag.startswith("W/")
     try:
         date = parsedate_to_datetime(validator)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second for years and zones of twenty digits
         return False
     aware = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
     return int(aware.timestamp()) == modified_ms // 1000

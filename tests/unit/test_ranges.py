@@ -88,6 +88,7 @@ def test_if_range_with_our_validator_gives_the_range(validator: str):
         "",
         "Tue, 14 Nov 2023 22:13:21 GMT",
         "Tue, 14 Nov 2023 22:13:19 GMT",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
         "soon",
     ],
 )
