@@ -69,9 +69,13 @@ class _FilePart(Response):
 
     async def _read(self, start: int, stop: int) -> bytes:
         try:
-            return await asyncio.to_thread(_read_block, self._path, start, min(stop - start, _BLOCK_BYTES))
+            block = await asyncio.to_thread(_read_block, self._path, start, min(stop - start, _BLOCK_BYTES))
         except FileNotFoundError:
             raise NotFound("The audio is no longer stored.", code=ErrorCode.FILE_NOT_FOUND) from None
+        if not block and start < stop:
+            # Shorter than when it was looked up: waiting for the rest would be for ever.
+            raise NotFound("The audio is no longer whole.", code=ErrorCode.FILE_NOT_FOUND)
+        return block
 
 
 def _read_block(path: Path, start: int, size_bytes: int) -> bytes:

@@ -1,6 +1,7 @@
 """GET and HEAD /files/…: signed links to audio on the local disk, with ranges."""
 
 import hashlib
+import os
 import shutil
 from urllib.parse import parse_qs, urlsplit
 
@@ -196,6 +197,23 @@ async def test_audio_that_goes_while_it_is_looked_up_is_not_found(
         return found
 
     monkeypatch.setattr(files, "resolve", resolve_then_delete)
+    response = await client.get(link)
+    assert (response.status_code, response.json()["code"]) == (404, "file_not_found")
+
+
+async def test_audio_that_is_cut_off_while_it_is_looked_up_ends_the_answer(
+    client: httpx.AsyncClient, caller: Caller, link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = caller.services.files
+    assert files is not None
+    resolve = files.resolve
+
+    async def resolve_then_truncate(name: str, expires: str, signature: str) -> object:
+        found = await resolve(name, expires, signature)
+        os.truncate(found.path, 0)
+        return found
+
+    monkeypatch.setattr(files, "resolve", resolve_then_truncate)
     response = await client.get(link)
     assert (response.status_code, response.json()["code"]) == (404, "file_not_found")
 
