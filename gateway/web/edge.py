@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import ErrorCode, GatewayError
 from gateway.metrics import Metrics
-from gateway.telemetry import log_context, trace_id
+from gateway.telemetry import log_context, redact, trace_id
 from gateway.web.problems import problem
 
 logger = logging.getLogger("gateway.access")
@@ -41,7 +41,11 @@ class Edge:
 
     def _request_id(self, scope: Scope) -> str:
         offered = _header(scope, b"x-request-id")
-        return offered.decode() if _REQUEST_ID.fullmatch(offered) else self._new_request_id()
+        if not _REQUEST_ID.fullmatch(offered):
+            return self._new_request_id()
+        name = offered.decode()
+        # A key put into the wrong header would be kept with the task and told back.
+        return name if redact(name) == name else self._new_request_id()
 
 
 class _Exchange:

@@ -36,6 +36,12 @@ async def test_a_name_that_will_not_do_is_replaced(client: httpx.AsyncClient, of
     assert response.headers["x-request-id"].startswith("request-")
 
 
+async def test_a_key_is_no_name_for_a_request(caller: Caller) -> None:
+    """It would be kept with the task, and told back in every answer."""
+    response = await caller.status("x", **{"X-Request-Id": caller.key})
+    assert response.headers["x-request-id"].startswith("request-")
+
+
 async def test_every_request_has_a_name_of_its_own(client: httpx.AsyncClient) -> None:
     names = {(await client.get("/livez")).headers["x-request-id"] for _ in range(5)}
     assert len(names) == 5
