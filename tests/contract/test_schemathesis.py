@@ -46,7 +46,7 @@ CHECKS = [
 ]
 
 
-EXAMPLES = 15
+EXAMPLES = 10
 LYRIA2_LONGEST_S = 32
 EXAMPLE_VALUES = {
     example["value"]

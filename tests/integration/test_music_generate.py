@@ -5,9 +5,12 @@ import json
 import httpx
 import pytest
 
-from gateway.bootstrap import Services
-from tests.api import Caller, make_caller
+from gateway.bootstrap import Services, open_services
+from gateway.settings import Settings
+from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller
+from tests.clock import SetClock
 from tests.emulator import RunningEmulator
+from tests.specification import Specification
 
 PROMPT = "uplifting electronic track with soft piano and warm pads"
 
@@ -259,3 +262,23 @@ async def test_a_tenant_may_have_so_many_tasks_waiting(client: httpx.AsyncClient
     response = await caller.post(json={"prompt": "x"})
     assert (response.status_code, response.json()["code"]) == (429, "queue_full")
     assert response.headers["ratelimit-policy"] == '"queued";q=1'
+
+
+async def test_a_key_that_waits_as_it_was_told_is_let_in_again(
+    settings: Settings, specification: Specification
+) -> None:
+    clock = SetClock()
+    async with open_services(settings, clock) as services:
+        app = make_app(make_apis(settings, services), services)
+        transport = httpx.ASGITransport(app)
+        async with checked_client(specification, transport=transport, base_url=BASE_URL) as client:
+            caller = await make_caller(client, services, "small", key_rpm=2)
+            await caller.ask()
+            clock.advance(20)
+            await caller.ask()
+            refused = await caller.post(json={"prompt": "x"})
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "40")
+            clock.advance(39)
+            assert (await caller.post(json={"prompt": "x"})).status_code == 429
+            clock.advance(1)
+            assert (await caller.ask())["status"] == "queued"
