@@ -14,6 +14,7 @@ from gateway.db import work
 from gateway.errors import ErrorCode, InvalidRequest, LimitReached, NotFound, Unavailable
 from gateway.model import ModelKind, MusicSpec, Principal, Route, Task, TaskError, TaskState
 from gateway.settings import Settings
+from gateway.tasks import snapshots
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.service import Submission
 from tests.clock import SetClock
@@ -174,6 +175,16 @@ async def test_a_task_is_remembered_until_it_changes(
     assert (await services.tasks.get(principal, task.id)).state is TaskState.RUNNING
     await end(services, task, TaskState.FAILED)
     assert (await services.tasks.get(principal, task.id)).state is TaskState.FAILED
+
+
+async def test_what_is_remembered_of_tasks_is_bounded(
+    services: Services, principal: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "_LIMIT", 2)
+    tasks = [(await services.tasks.submit(principal, LYRIA)).task for _ in range(5)]
+    for task in tasks * 2:
+        assert await services.tasks.get(principal, task.id) == task
+    assert len(services.tasks._snapshots._kept) == 2
 
 
 async def test_a_change_by_another_process_is_noticed(
