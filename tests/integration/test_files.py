@@ -11,6 +11,7 @@ import pytest
 from gateway.settings import Settings
 from tests.api import BASE_URL, Caller
 from tests.clock import SetClock
+from tests.emulator import RunningEmulator
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -44,6 +45,20 @@ async def test_a_link_needs_no_key_and_gives_the_very_clip(
     assert len(response.content) == clip["bytes"] == int(response.headers["content-length"])
     assert response.headers["content-type"] == clip["mime_type"] == "audio/wav"
     assert response.content[:4] == b"RIFF"
+
+
+async def test_a_clip_of_many_blocks_comes_whole(
+    client: httpx.AsyncClient, caller: Caller, emulator: RunningEmulator
+) -> None:
+    emulator.settings(lyria_seconds=4.0)
+    task = await caller.ended((await caller.ask_lyria(sampleCount=1))["task_id"])
+    (clip,) = task["outputs"]
+    link = BASE_URL + task["audio_url"].removeprefix(task["status_url"].partition("/api/")[0])
+    content = (await client.get(link)).content
+    assert len(content) == clip["bytes"] > 2 * 256 * 1024
+    assert hashlib.sha256(content).hexdigest() == clip["sha256"]
+    middle = await client.get(link, headers={"Range": "bytes=100000-599999"})
+    assert middle.content == content[100_000:600_000]
 
 
 async def test_any_page_may_play_it_and_none_may_guess_its_type(client: httpx.AsyncClient, link: str) -> None:
