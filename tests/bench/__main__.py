@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import accepts, latency, litellm, machine, memory, polls, start, wrk
+from tests.bench import accepts, environments, latency, machine, memory, polls, start, wrk
 from tests.bench.processes import start_module
 from tests.bench.report import Section
 from tests.bench.rounds import Bench
@@ -68,7 +68,7 @@ def _options() -> argparse.Namespace:
 
 def _open(stack: ExitStack, options: argparse.Namespace) -> Bench:
     """Directories that go away again, and the upstream that everything is put in front of."""
-    on_disk = litellm.HOME.parent / "run"
+    on_disk = environments.HOME / "run"
     shutil.rmtree(on_disk, ignore_errors=True)
     on_disk.mkdir(parents=True)
     stack.callback(shutil.rmtree, on_disk, ignore_errors=True)

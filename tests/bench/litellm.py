@@ -1,20 +1,16 @@
 """The LiteLLM proxy, the comparison: in an environment of its own, from hash-locked requirements."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bench import environments
 from tests.bench.processes import Server, start
 from tests.bench.wrk import Load
 from tests.running import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
-HOME = ROOT / ".bench" / "litellm"
 REQUIREMENTS = Path(__file__).with_name("requirements-litellm.txt")
-_INSTALL_WITHIN_S = 600.0
 _KEY = "sk-local-bench"
 
 _CONFIG = """\
@@ -43,20 +39,6 @@ LOAD = Load(
 )
 
 
-def install() -> None:
-    """Into ``.bench/litellm``, unless what the lock says is there already."""
-    stamp = HOME / "installed"
-    wanted = REQUIREMENTS.read_text()
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return
-    print(f"Installing LiteLLM into {HOME.relative_to(ROOT)}, from PyPI ...", flush=True)
-    uv = [sys.executable, "-m", "uv"]
-    _run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(HOME)])
-    install = ["pip", "install", "--quiet", "--compile-bytecode", "--require-hashes"]
-    _run([*uv, *install, "--python", str(HOME / "bin" / "python"), "-r", str(REQUIREMENTS)])
-    stamp.write_text(wanted)
-
-
 def version() -> str:
     """The locked one."""
     line = next(line for line in REQUIREMENTS.read_text().splitlines() if line.startswith("litellm=="))
@@ -66,17 +48,13 @@ def version() -> str:
 @contextmanager
 def running(upstream: Server, directory: Path) -> Iterator[Server]:
     """The proxy with one worker in front of ``upstream``."""
-    install()
+    programs = environments.make("litellm", REQUIREMENTS)
     config = directory / "litellm.yaml"
     config.write_text(_CONFIG.format(upstream=upstream.url, key=_KEY))
     port = free_port()
-    command = [str(HOME / "bin" / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
+    command = [str(programs / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--num_workers", "1"]
     environment = {**os.environ, **_ENVIRONMENT}  # noqa: TID251 - handed on, not read
     url = f"http://127.0.0.1:{port}"
     with start(command, url, "/health/liveliness", directory / "litellm.log", environment) as server:
         yield server
-
-
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, timeout=_INSTALL_WITHIN_S)

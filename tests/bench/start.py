@@ -3,12 +3,11 @@
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.bench import gateways
+from tests.bench import environments, gateways
 from tests.bench.machine import cpu_s, rss_mib
 from tests.bench.processes import stop
 from tests.bench.report import Aim, Section, Series, ratio
@@ -34,8 +33,10 @@ def measure(bench: Bench) -> list[Section]:
     rounds = bench.rounds * _ROUNDS_FACTOR
     ours, theirs, first = _Starts(), _Starts(), _Starts()
     bare_port = free_port()
-    bare = [sys.executable, "-m", "tests.bench.bare", str(bare_port)]
-    serve = [sys.executable, "-m", "gateway", "serve"]
+    # As installed, without what only tests need: some libraries import extras where they find them.
+    python = str(environments.shipped())
+    bare = [python, "-m", "tests.bench.bare", str(bare_port)]
+    serve = [python, "-m", "gateway", "serve"]
     directory = bench.directory / "start"
     with gateways.running(directory, bench.upstream) as (gateway, _):
         gateway.stop()
