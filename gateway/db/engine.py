@@ -50,6 +50,7 @@ class SqliteThread:
         self._path = path
         self._read_only = read_only
         self._raw: sqlite3.Connection | None = None
+        self._file_id = (0, 0)
         self._thread = aiosqlite.Connection(self._connect, iter_chunk_size=64)
         self._engine = sa.create_engine("sqlite://", creator=self._existing, poolclass=StaticPool)
         sa.event.listen(self._engine, "begin", self._begin)
@@ -67,8 +68,17 @@ class SqliteThread:
         except sqlite3.Error:
             raw.close()
             raise
+        self._file_id = self._find_file()
         self._raw = raw
         return raw
+
+    def _find_file(self) -> tuple[int, int]:
+        """What is at the path now: device and inode. Raises `sqlite3.OperationalError` when nothing is."""
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise sqlite3.OperationalError(f"its file cannot be found: {error.strerror}") from error
+        return found.st_dev, found.st_ino
 
     def _existing(self) -> sqlite3.Connection:
         if self._raw is None:  # pragma: no cover - `open` comes first
@@ -93,6 +103,21 @@ class SqliteThread:
         """Run in the connection's thread. Publicly, aiosqlite runs single statements only."""
         execute: Callable[..., Awaitable[T]] = self._thread._execute  # noqa: SLF001 - see the docstring
         return await execute(function, *args)
+
+    async def transact(self, function: Callable[..., T], *args: Any) -> T:
+        """As `run`, the open connection first, if the file is still the one that was opened.
+
+        SQLite does not notice that its file was deleted or replaced: it would go on for ever, in a file that
+        ends with the process. Raises `sqlite3.OperationalError`.
+        """
+        connection = self.connection()
+
+        def checked() -> T:
+            if self._find_file() != self._file_id:
+                raise sqlite3.OperationalError("its file was replaced; start the gateway again")
+            return function(connection, *args)
+
+        return await self.run(checked)
 
     def connection(self) -> sa.Connection:
         if self._connection is None:  # pragma: no cover - `open` comes first
@@ -175,7 +200,7 @@ class Database:
         """Run a function in a read transaction: one consistent snapshot."""
         self._check_open()
         try:
-            return await self._reader.run(_in_transaction, self._reader.connection(), function)
+            return await self._reader.transact(_in_transaction, function)
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             raise _unavailable(error) from error
 
@@ -202,7 +227,7 @@ class Database:
         while self._waiting:
             group, self._waiting = self._waiting[:_GROUP_LIMIT], self._waiting[_GROUP_LIMIT:]
             try:
-                await self._writer.run(_commit_group, self._writer.connection(), group)
+                await self._writer.transact(_commit_group, group)
             except BaseException as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it
                 for work in group:
                     work.outcome = error

@@ -362,6 +362,23 @@ async def test_closing_commits_what_waits(tmp_path: Path) -> None:
     assert on_disk(tmp_path / "gateway.db") == set(await asyncio.gather(*writes))
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_database_whose_file_is_gone_takes_and_gives_nothing(
+    database: Database, tmp_path: Path, *, replaced: bool
+) -> None:
+    """SQLite itself would go on in the deleted file, and all that it accepts would end with the process."""
+    path, aside = tmp_path / "gateway.db", tmp_path / "aside.db"
+    path.rename(aside)
+    if replaced:
+        path.touch()
+    for attempt in (database.read(names), database.write(keep("acme"))):
+        with pytest.raises(Unavailable, match="nothing was done"):
+            await attempt
+    aside.replace(path)
+    await database.write(keep("acme"))
+    assert await database.read(names) == {"acme"}
+
+
 async def test_a_closed_database_is_unavailable(tmp_path: Path) -> None:
     migrate(tmp_path / "gateway.db")
     database = await Database.open(tmp_path / "gateway.db")
