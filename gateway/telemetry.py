@@ -18,8 +18,10 @@ import orjson
 
 _context: ContextVar[dict[str, str]] = ContextVar("log_context")
 
+# Addresses are logged as they were sent: an underscore may be percent-encoded.
 _SECRET = re.compile(
-    r"(mg_(?:live|test)_[0-9A-Za-z]{12})_[0-9A-Za-z]{20,}|((?:X-Goog-)?[Ss]ignature=)[^&\s\"]+"
+    r"(mg(?:_|%5[Ff])(?:live|test)(?:_|%5[Ff])[0-9A-Za-z]{12})(?:_|%5[Ff])[0-9A-Za-z]{20,}"
+    r"|((?:X-Goog-)?[Ss]ignature=)[^&\s\"]+"
 )
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")

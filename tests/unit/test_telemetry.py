@@ -135,6 +135,13 @@ def test_no_secret_of_a_key_is_logged(formatter: logging.Formatter) -> None:
     assert minted.public_id in line  # which key it was may be known
 
 
+def test_no_secret_of_a_percent_encoded_key_is_logged() -> None:
+    minted = keys.mint(secrets.choice)
+    secret = minted.text.rsplit("_", 1)[1]
+    for underscore in ("%5f", "%5F"):
+        assert secret not in redact("GET /api/task-status/" + minted.text.replace("_", underscore))
+
+
 @pytest.mark.parametrize("formatter", [JsonFormatter(""), TextFormatter()])
 def test_no_signature_of_a_link_is_logged(formatter: logging.Formatter) -> None:
     for name in ("signature", "Signature", "X-Goog-Signature"):
