@@ -26,6 +26,8 @@ def migrate(path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(path.with_name(path.name + ".migrating")):
+        # Prompts are in it: its owner's eyes only. SQLite gives the files beside it the same mode.
+        path.touch(mode=0o600)
         # Two processes that open a database at once must not both want to change its journal.
         with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as raw:
             raw.execute("PRAGMA journal_mode=WAL")

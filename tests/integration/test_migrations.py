@@ -234,3 +234,8 @@ def test_a_file_that_is_no_database_is_an_error_of_sqlites(path: Path) -> None:
     path.write_text("no database at all, but a long enough text to be taken for one" * 100)
     with pytest.raises(sqlite3.DatabaseError):
         migrate(path)
+
+
+def test_only_the_owner_may_read_a_new_database(path: Path):
+    migrate(path)
+    assert path.stat().st_mode & 0o077 == 0
