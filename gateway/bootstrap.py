@@ -154,7 +154,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             RunnerPolicy(settings.concurrency, settings.lease_s, settings.grace_s),
         )  # fmt: skip
         tasks = TaskService(
-            database, storage, catalog, signals, metrics, clock, new_id,
+            database, storage, catalog, runner, signals, metrics, clock, new_id,
             TaskPolicy(
                 Defaults(settings.default_rpm, settings.default_max_queued),
                 settings.task_timeout_s,

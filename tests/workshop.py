@@ -47,7 +47,10 @@ class Workshop:
         return lease
 
     async def step(self, task: Task) -> TaskState:
-        return await self.pipeline.run(await self.claim(task))
+        """Run the task once. What the pipeline says of it afterwards is what its row says."""
+        left = await self.pipeline.run(await self.claim(task))
+        assert left == await self.look(task)
+        return left.state
 
     async def finish(self, task: Task) -> Task:
         """Run the task, and again whenever it was put back, as a worker would."""
@@ -97,7 +100,7 @@ class Workshop:
         self.clock.advance(LEASE_MS / 1000 + 1)
         await self.services.database.write(lambda tx: work.expire_leases(tx, now_ms=self.clock.now_ms()))
 
-    async def abandon(self, running: "asyncio.Task[TaskState]") -> None:
+    async def abandon(self, running: "asyncio.Task[Any]") -> None:
         """The worker is gone without a word; its lease runs out."""
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from gateway.db.engine import Tx, touch
 from gateway.db.tables import attempts, in_state, outputs, tasks, tenants
-from gateway.db.tasks import add_event, task_from
+from gateway.db.tasks import add_event, clip_from, task_from
 from gateway.model import Clip, Task, TaskError, TaskState
 
 _now = sa.bindparam("now_ms", type_=sa.BigInteger)
@@ -65,6 +65,18 @@ _CLAIM = (
     )
     .returning(*tasks.c)
 )
+_others = tasks.alias("others")
+_busy = sa.select(sa.func.count()).where(
+    _others.c.tenant_id == tenants.c.id, _others.c.state == sa.literal_column("'running'")
+)
+_has_room = sa.exists().where(
+    tenants.c.id == tasks.c.tenant_id,
+    sa.or_(
+        tenants.c.max_concurrent.is_(None),
+        _busy.correlate(tenants).scalar_subquery() < tenants.c.max_concurrent,
+    ),
+)
+_CLAIM_WITHIN_LIMIT = _CLAIM.where(_has_room.correlate(tasks))
 _mine = (
     tasks.c.id == sa.bindparam("task_id"),
     in_state(TaskState.RUNNING),
@@ -130,7 +142,9 @@ _LOSE_ATTEMPTS = (
     .values(state="unknown", finished_at_ms=_now, fault="unknown")
 )
 _INSERT_OUTPUT = sa.insert(outputs)
-_STORED = sa.select(outputs.c.clip_index).where(outputs.c.task_id == sa.bindparam("task_id"))
+_STORED = (
+    sa.select(outputs).where(outputs.c.task_id == sa.bindparam("task_id")).order_by(outputs.c.clip_index)
+)
 _SPENT = sa.select(sa.func.count()).where(
     attempts.c.task_id == sa.bindparam("task_id"),
     sa.or_(attempts.c.fault.is_(None), attempts.c.fault.not_in(["busy", "not_sent"])),
@@ -168,20 +182,27 @@ def list_queues(tx: Tx, *, now_ms: int) -> tuple[Queue, ...]:
     return tuple(Queue(r.id, r.weight, r.max_concurrent, r.running, r.task_id) for r in rows)
 
 
-def claim(tx: Tx, task_id: str, *, token: str, now_ms: int, expires_at_ms: int) -> Lease | None:
-    """Take a queued task. None when somebody else was quicker."""
+def claim(
+    tx: Tx, task_id: str, *, token: str, now_ms: int, expires_at_ms: int, within_limit: bool = False
+) -> Lease | None:
+    """Take a queued task. None when somebody else was quicker.
+
+    ``within_limit`` looks at what the tenant may run at once, as `list_queues` does for all of them.
+    """
     row = tx.execute(
-        _CLAIM, {"task_id": task_id, "token": token, "now_ms": now_ms, "expires_at_ms": expires_at_ms}
+        _CLAIM_WITHIN_LIMIT if within_limit else _CLAIM,
+        {"task_id": task_id, "token": token, "now_ms": now_ms, "expires_at_ms": expires_at_ms},
     ).one_or_none()
     if row is None:
         return None
     add_event(tx, task_id, "running", at_ms=now_ms)
     fresh = row.attempt_count == 0
+    clips = () if fresh else tuple(map(clip_from, tx.execute(_STORED, {"task_id": task_id})))
     return Lease(
-        task=task_from(row),
+        task=task_from(row, clips),
         token=token,
         deadline_at_ms=row.deadline_at_ms,
-        stored=frozenset() if fresh else frozenset(tx.execute(_STORED, {"task_id": task_id}).scalars()),
+        stored=frozenset(clip.index for clip in clips),
         attempts_spent=0 if fresh else tx.execute(_SPENT, {"task_id": task_id}).scalar_one(),
     )
 

@@ -38,6 +38,16 @@ class PipelinePolicy:
     call_timeout_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """What a lease is for: the calls still to be made, or what stands in their way."""
+
+    deployment: Deployment | None
+    calls: tuple[ModelCall, ...]
+    progress: Progress
+    hindrance: UpstreamError | None
+
+
 class Pipeline:
     """Runs a leased task. Every write holds the lease; without it, nothing changes."""
 
@@ -63,31 +73,35 @@ class Pipeline:
         self._jitter = jitter
         self._policy = policy
 
-    async def run(self, lease: Lease) -> TaskState:
-        """Make the calls that are owed. Returns the state the task was left in; raises `LeaseLost`."""
-        task, spec = lease.task, lease.task.spec
-        model = self._models[task.model]
-        limit = self._policy.max_attempts * len(model.calls(spec, range(spec.sample_count)))
-        progress = Progress(
-            task=task,
-            stored=len(lease.stored),
-            spent=lease.attempts_spent,
-            spent_limit=limit,
-            tried=task.attempt_count,
-            left_s=self._left_s(lease),
-        )
-        calls = model.calls(spec, [index for index in range(spec.sample_count) if index not in lease.stored])
-        deployment = self._catalog.by_kind(task.model)
-        if deployment is None:
-            return await self._settle(
-                lease, None, after_call(progress, _not_configured(task), self._jitter())
-            )
-        reason = _hindrance(progress)
-        if not calls or reason is not None:
+    def open(self, tx: Tx, lease: Lease) -> str | None:
+        """Record the first call of a lease in the transaction that gives it, for `run` to make; its id.
+
+        None when no call is owed, or none may be made: `run` finds out why.
+        """
+        owed = self._owed(lease)
+        if owed.deployment is None or owed.hindrance is not None or not owed.calls:
+            return None
+        attempt_id = self._new_id.bare()
+        self._begin(lease, attempt_id, owed.deployment, owed.calls[0], tx)
+        return attempt_id
+
+    async def run(self, lease: Lease, attempt_id: str | None = None) -> Task:
+        """Make the calls that are owed. Returns the task as it was left; raises `LeaseLost`.
+
+        ``attempt_id`` is what `open` gave: the first call is recorded already, and will be made.
+        """
+        owed = self._owed(lease)
+        task, progress, calls = lease.task, owed.progress, owed.calls
+        if owed.deployment is None or (attempt_id is None and (owed.hindrance is not None or not calls)):
             # Without calls a worker died between the last of them and the end of the task.
-            return await self._settle(lease, None, after_call(progress, reason, self._jitter()))
+            return await self._settle(lease, task, None, after_call(progress, owed.hindrance, self._jitter()))
+        reason: UpstreamError | None = None
         for call in calls:
-            end, error = await self._call(lease, model, deployment, call)
+            if attempt_id is None:
+                attempt_id = await self._record_begin(lease, owed.deployment, call)
+            end, error = await self._call(lease, owed.deployment, call, attempt_id)
+            attempt_id = None
+            task = _after(task, end)
             progress = _advanced(progress, end, error, self._left_s(lease))
             reason = error or reason
             if call is not calls[-1] and _others_may_pass(call, end, error):
@@ -96,15 +110,33 @@ class Pipeline:
                     await self._record(lease, end)
                     continue
                 reason = reason or hindrance
-            return await self._settle(lease, end, after_call(progress, reason, self._jitter()))
+            return await self._settle(lease, task, end, after_call(progress, reason, self._jitter()))
         raise AssertionError("the last call always settles")  # pragma: no cover
 
+    def _owed(self, lease: Lease) -> _Owed:
+        task, spec = lease.task, lease.task.spec
+        model = self._models[task.model]
+        progress = Progress(
+            task=task,
+            stored=len(lease.stored),
+            spent=lease.attempts_spent,
+            spent_limit=self._policy.max_attempts * len(model.calls(spec, range(spec.sample_count))),
+            tried=task.attempt_count,
+            left_s=self._left_s(lease),
+        )
+        deployment = self._catalog.by_kind(task.model)
+        return _Owed(
+            deployment=deployment,
+            calls=model.calls(spec, [i for i in range(spec.sample_count) if i not in lease.stored]),
+            progress=progress,
+            hindrance=_not_configured(task) if deployment is None else _hindrance(progress),
+        )
+
     async def _call(
-        self, lease: Lease, model: MusicModel, deployment: Deployment, call: ModelCall
+        self, lease: Lease, deployment: Deployment, call: ModelCall, attempt_id: str
     ) -> tuple[AttemptEnd, UpstreamError | None]:
         task = lease.task
-        attempt_id = self._new_id.bare()
-        await self._begin(lease, attempt_id, deployment, call)
+        model = self._models[task.model]
         shelf = ClipShelf(self._storage, task, attempt_id, lambda index: _seed_of(call, index))
         try:
             reply, error = await self._generate(
@@ -152,19 +184,21 @@ class Pipeline:
             )
         return reply, reply.error
 
-    async def _begin(self, lease: Lease, attempt_id: str, deployment: Deployment, call: ModelCall) -> None:
+    async def _record_begin(self, lease: Lease, deployment: Deployment, call: ModelCall) -> str:
+        attempt_id = self._new_id.bare()
+        await self._database.write(partial(self._begin, lease, attempt_id, deployment, call))
+        return attempt_id
+
+    def _begin(self, lease: Lease, attempt_id: str, deployment: Deployment, call: ModelCall, tx: Tx) -> None:
         """Record the call before it is made: after a crash it counts as one that may have been paid."""
-        now_ms = self._clock.now_ms()
-        held = await self._database.write(
-            lambda tx: work.begin_attempt(
-                tx,
-                lease.task.id,
-                token=lease.token,
-                attempt_id=attempt_id,
-                deployment=deployment.name,
-                clips_asked=len(call.clip_indexes),
-                now_ms=now_ms,
-            )
+        held = work.begin_attempt(
+            tx,
+            lease.task.id,
+            token=lease.token,
+            attempt_id=attempt_id,
+            deployment=deployment.name,
+            clips_asked=len(call.clip_indexes),
+            now_ms=self._clock.now_ms(),
         )
         if not held:
             raise LeaseLost(lease.task.id)
@@ -189,25 +223,25 @@ class Pipeline:
             await self._clock.sleep(pause_s)
         return await self._database.write(function)
 
-    async def _settle(self, lease: Lease, end: AttemptEnd | None, what: Finish | Again) -> TaskState:
-        """The last call's end and the task's next state in one transaction."""
+    async def _settle(self, lease: Lease, task: Task, end: AttemptEnd | None, what: Finish | Again) -> Task:
+        """The last call's end and the task's next state in one transaction; the task as that left it."""
         now_ms = self._clock.now_ms()
         task_id, token = lease.task.id, lease.token
 
-        def write(tx: Tx) -> TaskState:
+        def write(tx: Tx) -> Task:
             _end_attempt(lease, end, now_ms, tx)
             if isinstance(what, Finish):
                 work.finish(tx, task_id, token=token, state=what.state, error=what.error, now_ms=now_ms)
-                return what.state
+                return replace(task, state=what.state, error=what.error, finished_at_ms=now_ms)
             not_before_ms = now_ms + round(what.delay_s * 1000)
             work.requeue(
                 tx, task_id, token=token, not_before_ms=not_before_ms, reason=what.reason, now_ms=now_ms
             )
-            return TaskState.QUEUED
+            return replace(task, state=TaskState.QUEUED)
 
-        state = await self._write(write)
-        self._metrics.task_changed(lease.task.model, state)
-        return state
+        left = await self._write(write)
+        self._metrics.task_changed(left.model, left.state)
+        return left
 
     def _left_s(self, lease: Lease) -> float:
         return (lease.deadline_at_ms - self._clock.now_ms()) / 1000
@@ -233,6 +267,12 @@ def _others_may_pass(call: ModelCall, end: AttemptEnd, error: UpstreamError | No
     if error is None:
         return len(end.clips) == len(call.clip_indexes)
     return error.fault is AttemptFault.RECITATION
+
+
+def _after(task: Task, end: AttemptEnd) -> Task:
+    """The task as its row will be once the call's end is written."""
+    clips = tuple(sorted((*task.clips, *end.clips), key=lambda clip: clip.index))
+    return replace(task, attempt_count=task.attempt_count + 1, clips=clips)
 
 
 def _seed_of(call: ModelCall, index: int) -> int | None:

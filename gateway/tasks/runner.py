@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 from gateway.db import work
 from gateway.db.engine import Database, Tx
@@ -19,6 +20,11 @@ from gateway.tasks.fairshare import choose
 from gateway.tasks.pipeline import LeaseLost, Pipeline
 from gateway.tasks.signals import Signals
 from gateway.telemetry import log_context, trace_id
+
+T = TypeVar("T")
+
+#: A lease, and the first call it owes as `Pipeline.open` recorded it.
+Claimed = tuple[Lease, str | None]
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +65,9 @@ class Runner:
         self._active: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
         self._turns: dict[str, int] = {}
         self._next_turn = itertools.count(1)
+        # At the last look nothing waited that could not be taken: a free slot need not look again.
+        self._idle = False
+        self._admitting: set[asyncio.Future[Any]] = set()
         self._claiming: asyncio.Task[None] | None = None
         self._keeping: list[asyncio.Task[None]] = []
 
@@ -74,8 +83,11 @@ class Runner:
 
     async def drain(self) -> None:
         """Stop claiming, finish what fits into the grace time, give the rest back at once."""
-        if self._claiming is not None:
-            await _stop([self._claiming])
+        claiming, self._claiming = self._claiming, None
+        if claiming is not None:
+            await _stop([claiming])
+        if self._admitting:
+            await asyncio.wait(self._admitting)
         running = [running for _, running in self._active.values()]
         if running:
             await asyncio.wait(running, timeout=self._policy.grace_s)
@@ -107,44 +119,101 @@ class Runner:
             logger.exception("%s failed", name)
             await self._clock.sleep(_LOOK_EVERY_S)
 
+    async def admit(self, task_id: str, write: Callable[[Tx], T]) -> T:
+        """Run the transaction that writes a new task, and see to it that the task will be run.
+
+        Where a slot is free and nothing waits for it, the task is claimed in the same transaction: it would
+        be its turn anyway, and this spares it a commit.
+        """
+        if not self._may_start_at_once():
+            written = await self._database.write(write)
+            self._signals.work.set()
+            return written
+        admitting = asyncio.ensure_future(
+            self._database.write(partial(self._admit_and_claim, task_id, write))
+        )
+        self._admitting.add(admitting)
+        # Not here, after the await: a caller that hangs up must not take the task's worker away.
+        admitting.add_done_callback(self._take)
+        return (await asyncio.shield(admitting))[0]
+
+    def _may_start_at_once(self) -> bool:
+        return (
+            self._claiming is not None and self._idle and not self._signals.work.is_set() and self._free() > 0
+        )
+
+    def _free(self) -> int:
+        return self._policy.concurrency - len(self._active) - len(self._admitting)
+
+    def _admit_and_claim(self, task_id: str, write: Callable[[Tx], T], tx: Tx) -> tuple[T, Claimed | None]:
+        written = write(tx)
+        return written, self._claim_one(task_id, tx, within_limit=True)
+
+    def _take(self, admitting: "asyncio.Future[tuple[Any, Claimed | None]]") -> None:
+        self._admitting.discard(admitting)
+        if admitting.cancelled() or admitting.exception() is not None:
+            return
+        claimed = admitting.result()[1]
+        if claimed is None:
+            # The tenant runs as many as it may.
+            self._signals.work.set()
+        else:
+            self._begin(*claimed)
+
     async def _claim(self) -> None:
-        free = self._policy.concurrency - len(self._active)
+        self._idle = False
+        free = self._free()
         if free <= 0:
             return
         claimed = asyncio.ensure_future(self._database.write(partial(self._claim_some, free)))
         try:
-            leases = await asyncio.shield(claimed)
+            leases, idle = await asyncio.shield(claimed)
         except asyncio.CancelledError:
             # Draining in the middle of a claim: what it won is run or given back like the rest.
             with contextlib.suppress(GatewayError):
-                for lease in await claimed:
-                    self._begin(lease)
+                for lease, attempt_id in (await claimed)[0]:
+                    self._begin(lease, attempt_id)
             raise
-        for lease in leases:
-            self._begin(lease)
+        for lease, attempt_id in leases:
+            self._begin(lease, attempt_id)
+        self._idle = idle
 
-    def _claim_some(self, free: int, tx: Tx) -> list[Lease]:
+    def _claim_some(self, free: int, tx: Tx) -> tuple[list[Claimed], bool]:
+        """Leases with their first calls, and whether nothing is left waiting."""
         now_ms = self._clock.now_ms()
-        expires_at_ms = now_ms + round(self._policy.lease_s * 1000)
-        leases: list[Lease] = []
-        while len(leases) < free:
-            queue = choose(work.list_queues(tx, now_ms=now_ms), self._turns)
+        claimed: list[Claimed] = []
+        while len(claimed) < free:
+            queues = work.list_queues(tx, now_ms=now_ms)
+            queue = choose(queues, self._turns)
             if queue is None or queue.task_id is None:
-                break
-            self._turns[queue.tenant_id] = next(self._next_turn)
-            token = self._new_token()
-            lease = work.claim(tx, queue.task_id, token=token, now_ms=now_ms, expires_at_ms=expires_at_ms)
-            if lease is not None:
-                leases.append(lease)
-        return leases
+                return claimed, not queues
+            one = self._claim_one(queue.task_id, tx)
+            if one is not None:
+                claimed.append(one)
+        return claimed, False
 
-    def _begin(self, lease: Lease) -> None:
+    def _claim_one(self, task_id: str, tx: Tx, *, within_limit: bool = False) -> Claimed | None:
+        now_ms = self._clock.now_ms()
+        lease = work.claim(
+            tx,
+            task_id,
+            token=self._new_token(),
+            now_ms=now_ms,
+            expires_at_ms=now_ms + round(self._policy.lease_s * 1000),
+            within_limit=within_limit,
+        )
+        if lease is None:
+            return None
+        self._turns[lease.task.tenant_id] = next(self._next_turn)
+        return lease, self._pipeline.open(tx, lease)
+
+    def _begin(self, lease: Lease, attempt_id: str | None) -> None:
         self._metrics.task_changed(lease.task.model, TaskState.RUNNING)
-        self._active[lease.token] = (lease, asyncio.create_task(self._work(lease)))
+        self._active[lease.token] = (lease, asyncio.create_task(self._work(lease, attempt_id)))
         self._metrics.running.set(len(self._active))
 
-    async def _work(self, lease: Lease) -> None:
-        task = lease.task
+    async def _work(self, lease: Lease, attempt_id: str | None) -> None:
+        task, left = lease.task, None
         with log_context(
             task_id=task.id,
             tenant_id=task.tenant_id,
@@ -152,8 +221,8 @@ class Runner:
             trace=trace_id(task.traceparent),
         ):
             try:
-                state = await self._pipeline.run(lease)
-                logger.info("task is %s", state.value)
+                left = await self._pipeline.run(lease, attempt_id)
+                logger.info("task is %s", left.state.value)
             except LeaseLost:
                 logger.warning("another worker has the task; what was made here is dropped")
             except asyncio.CancelledError:
@@ -167,8 +236,9 @@ class Runner:
             finally:
                 del self._active[lease.token]
                 self._metrics.running.set(len(self._active))
-                self._signals.ended(task.id)
-                self._signals.work.set()
+                self._signals.ended(task.id, left if left is not None and left.state.terminal else None)
+                if not (self._idle and left is not None and left.state.terminal):
+                    self._signals.work.set()
 
     async def _give_back(self, lease: Lease, delay_s: float, reason: str) -> None:
         now_ms = self._clock.now_ms()

@@ -1,7 +1,7 @@
 """What callers may do with tasks: submit one, see one, wait for one. Always within their own tenant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.db.engine import Database
 from gateway.errors import NotFound
@@ -11,7 +11,8 @@ from gateway.ports import Clock, SignedUrl, Storage
 from gateway.tasks.admission import Admitted, Defaults, admit
 from gateway.tasks.catalog import Catalog, fit
 from gateway.tasks.ids import IdMaker
-from gateway.tasks.signals import Signals
+from gateway.tasks.runner import Runner
+from gateway.tasks.signals import Signals, Watch
 from gateway.tasks.snapshots import Snapshot, Snapshots
 
 # A task may end in another process: look at least this often while waiting.
@@ -45,6 +46,7 @@ class TaskService:
         database: Database,
         storage: Storage,
         catalog: Catalog,
+        runner: Runner,
         signals: Signals,
         metrics: Metrics,
         clock: Clock,
@@ -54,6 +56,7 @@ class TaskService:
         self._database = database
         self._storage = storage
         self._catalog = catalog
+        self._runner = runner
         self._signals = signals
         self._metrics = metrics
         self._clock = clock
@@ -61,9 +64,10 @@ class TaskService:
         self._policy = policy
         self._snapshots = Snapshots(database)
 
-    async def submit(self, principal: Principal, submission: Submission) -> Admitted:
+    async def submit(self, principal: Principal, submission: Submission, *, wait_s: float = 0.0) -> Admitted:
         """Accept a request: when this returns, the task is on disk and will be run, whatever happens here.
 
+        With ``wait_s`` it returns when the task has ended, or at the latest after so many seconds.
         Raises `InvalidRequest`, `LimitReached`, `Unauthorized` or `Unavailable`; then nothing was kept.
         """
         deployment = self._catalog.choose(submission.route, submission.model)
@@ -85,11 +89,20 @@ class TaskService:
             traceparent=submission.traceparent,
         )
         deadline_at_ms = now_ms + round(self._policy.timeout_s * 1000)
-        admitted = await self._database.write(
-            lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=self._policy.defaults)
+        if wait_s <= 0:
+            return await self._admit(task, deadline_at_ms)
+        # Watched from before it is there, so that its end cannot be missed.
+        with self._signals.watch(task.id) as watch:
+            admitted = await self._admit(task, deadline_at_ms)
+            ended = await self._until_ended(watch, principal, admitted.task, wait_s)
+        return replace(admitted, task=ended)
+
+    async def _admit(self, task: Task, deadline_at_ms: int) -> Admitted:
+        admitted = await self._runner.admit(
+            task.id,
+            lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=self._policy.defaults),
         )
         self._metrics.task_changed(task.model, TaskState.QUEUED)
-        self._signals.work.set()
         return admitted
 
     async def get(self, principal: Principal, task_id: str) -> Task:
@@ -105,14 +118,18 @@ class TaskService:
 
     async def wait(self, principal: Principal, task_id: str, *, timeout_s: float) -> Task:
         """The task once it has ended, or as it stands when the time is up or the process is going away."""
-        give_up_at_s = self._clock.monotonic_s() + timeout_s
         with self._signals.watch(task_id) as watch:
-            while True:
-                task = await self.get(principal, task_id)
-                left_s = give_up_at_s - self._clock.monotonic_s()
-                if task.state.terminal or left_s <= 0 or self._signals.draining.is_set():
-                    return task
-                await watch.wait(min(left_s, _LOOK_EVERY_S))
+            task = await self.get(principal, task_id)
+            return await self._until_ended(watch, principal, task, timeout_s)
+
+    async def _until_ended(self, watch: Watch, principal: Principal, task: Task, timeout_s: float) -> Task:
+        give_up_at_s = self._clock.monotonic_s() + timeout_s
+        while True:
+            left_s = give_up_at_s - self._clock.monotonic_s()
+            if task.state.terminal or left_s <= 0 or self._signals.draining.is_set():
+                return task
+            ended = await watch.wait(min(left_s, _LOOK_EVERY_S))
+            task = ended or await self.get(principal, task.id)
 
     async def links(self, task: Task) -> tuple[SignedUrl, ...]:
         """A signed URL for each clip, the same one until half of its life is gone. Raises `StorageError`."""

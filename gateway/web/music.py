@@ -75,6 +75,8 @@ class MusicApi:
         spec: MusicSpec,
         body: MusicGenerateBody | MusicGenerateLyriaBody,
     ) -> Response:
+        prefer = _preference(request)
+        wait_s = prefer.seconds(self._wait_s, self._wait_s)
         admitted = await self._tasks.submit(
             principal,
             Submission(
@@ -85,13 +87,10 @@ class MusicApi:
                 request_id=request.scope["request_id"],
                 traceparent=_traceparent(request),
             ),
+            wait_s=wait_s,
         )
         task = admitted.task
         request.scope["ids"]["task_id"] = task.id
-        prefer = _preference(request)
-        wait_s = prefer.seconds(self._wait_s, self._wait_s)
-        if wait_s:
-            task = await self._tasks.wait(principal, task.id, timeout_s=wait_s)
         headers = limit_headers(admitted.rate)
         if applied := prefer.applied(self._wait_s, answered_async=not task.state.terminal):
             headers["Preference-Applied"] = applied
