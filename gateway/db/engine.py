@@ -32,6 +32,8 @@ _GROUP_LIMIT = 64
 _RETRY_AFTER_S = 5.0
 _LOOK_AT_OTHERS_EVERY_S = 0.25
 _TOUCHED = "touched"
+# A writer takes its lock at once: no deadlock can arise from upgrading a read lock later.
+_BEGIN_WRITE = "BEGIN IMMEDIATE"
 
 #: Hears, after a commit and before its writer does, which things changed; None means that another process
 #: wrote, so anything may have.
@@ -53,11 +55,10 @@ class SqliteThread:
         self._file_id = (0, 0)
         self._thread = aiosqlite.Connection(self._connect, iter_chunk_size=64)
         self._engine = sa.create_engine("sqlite://", creator=self._existing, poolclass=StaticPool)
-        sa.event.listen(self._engine, "begin", self._begin)
         self._connection: sa.Connection | None = None
 
     def _connect(self) -> sqlite3.Connection:
-        # isolation_level=None: SQLAlchemy and `_begin` say when a transaction starts, not the driver.
+        # isolation_level=None: `_transaction` says when a transaction starts, not the driver.
         raw = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
         try:
             raw.execute("PRAGMA journal_mode=WAL")
@@ -84,10 +85,6 @@ class SqliteThread:
         if self._raw is None:  # pragma: no cover - `open` comes first
             raise RuntimeError("the connection is not open")
         return self._raw
-
-    def _begin(self, connection: sa.Connection) -> None:
-        # A writer takes its lock at once: no deadlock can arise from upgrading a read lock later.
-        connection.exec_driver_sql("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
 
     async def open(self) -> None:
         """Raises `sqlite3.Error` when the file cannot be opened; nothing is left running then."""
@@ -200,7 +197,7 @@ class Database:
         """Run a function in a read transaction: one consistent snapshot."""
         self._check_open()
         try:
-            return await self._reader.transact(_in_transaction, function)
+            return await self._reader.transact(_read, function)
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             raise _unavailable(error) from error
 
@@ -266,8 +263,8 @@ def _deliver(work: _Work[Any]) -> None:
         work.future.set_result(work.outcome)
 
 
-def _in_transaction(connection: sa.Connection, function: Callable[[Tx], T]) -> T:
-    with connection.begin():
+def _read(connection: sa.Connection, function: Callable[[Tx], T]) -> T:
+    with _transaction(connection, "BEGIN"):
         return function(connection)
 
 
@@ -275,10 +272,11 @@ def _commit_group(connection: sa.Connection, group: list[_Work[Any]]) -> None:
     """Run each function in its own savepoint, then commit once for all."""
     if len(group) == 1:
         connection.info.pop(_TOUCHED, None)
-        group[0].outcome = _in_transaction(connection, group[0].function)
+        with _transaction(connection, _BEGIN_WRITE):
+            group[0].outcome = group[0].function(connection)
         group[0].touched = frozenset(connection.info.pop(_TOUCHED, ()))
         return
-    with connection.begin():
+    with _transaction(connection, _BEGIN_WRITE):
         for work in group:
             connection.info.pop(_TOUCHED, None)
             try:
@@ -291,6 +289,16 @@ def _commit_group(connection: sa.Connection, group: list[_Work[Any]]) -> None:
                 work.outcome = error
             else:
                 work.touched = frozenset(connection.info.pop(_TOUCHED, ()))
+
+
+@contextmanager
+def _transaction(connection: sa.Connection, begin: str) -> Iterator[None]:
+    """BEGIN is ours to say, and not in SQLAlchemy's "begin" event: any listener slows every statement."""
+    with connection.begin():
+        raw = connection.connection.cursor()
+        raw.execute(begin)
+        raw.close()
+        yield
 
 
 @contextmanager
