@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx
+from gateway.db.prepared import Prepared
 from gateway.db.tables import api_keys, tenants
 from gateway.model import ApiKey, Tenant, TenantStatus
 
@@ -13,7 +14,7 @@ _KEYS_BY_ID = (
     .join(tenants, tenants.c.id == api_keys.c.tenant_id)
     .where(api_keys.c.id.in_(sa.bindparam("ids", expanding=True)))
 )
-_CALLER = (
+_CALLER = Prepared(
     sa.select(api_keys, *(column.label(f"its_{column.name}") for column in tenants.c))
     .join(tenants, tenants.c.id == api_keys.c.tenant_id)
     .where(api_keys.c.id == sa.bindparam("key_id"))
@@ -91,7 +92,7 @@ def get_keys(tx: Tx, ids: Iterable[str]) -> dict[str, tuple[ApiKey, TenantStatus
 
 def get_caller(tx: Tx, key_id: str) -> tuple[ApiKey, Tenant] | None:
     """A key with its tenant."""
-    row = tx.execute(_CALLER, {"key_id": key_id}).one_or_none()
+    row = _CALLER.one_or_none(tx, {"key_id": key_id})
     if row is None:
         return None
     return _key(row), _tenant(row, "its_")

@@ -7,6 +7,7 @@ import orjson
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx, touch
+from gateway.db.prepared import Prepared
 from gateway.db.tables import in_state, outputs, task_events, tasks
 from gateway.model import Clip, ModelKind, MusicSpec, Route, Task, TaskError, TaskState
 
@@ -41,24 +42,28 @@ def _made_at(
     return sa.select(tasks.c.created_at_ms).where(owner == owner_id, count == newest - rpm + 1)
 
 
-_WINDOWS = sa.select(
-    _newest(tasks.c.key_seq, tasks.c.key_id, _key_id).scalar_subquery().label("key_newest"),
-    _oldest_inside(tasks.c.key_seq, tasks.c.key_id, _key_id).scalar_subquery().label("key_oldest"),
-    _made_at(tasks.c.key_seq, tasks.c.key_id, _key_id, _key_rpm).scalar_subquery().label("key_full_at_ms"),
-    sa.select(sa.func.min(tasks.c.created_at_ms))
-    .where(tasks.c.key_id == _key_id, tasks.c.created_at_ms > _since)
-    .scalar_subquery()
-    .label("key_oldest_at_ms"),
-    _newest(tasks.c.tenant_seq, tasks.c.tenant_id, _tenant_id).scalar_subquery().label("tenant_newest"),
-    _made_at(tasks.c.tenant_seq, tasks.c.tenant_id, _tenant_id, _tenant_rpm)
-    .scalar_subquery()
-    .label("tenant_full_at_ms"),
-    sa.select(tasks.c.tenant_seq)
-    .where(tasks.c.tenant_id == _tenant_id, in_state(TaskState.QUEUED))
-    .order_by(tasks.c.tenant_seq)
-    .limit(1)
-    .scalar_subquery()
-    .label("tenant_oldest_queued"),
+_WINDOWS = Prepared(
+    sa.select(
+        _newest(tasks.c.key_seq, tasks.c.key_id, _key_id).scalar_subquery().label("key_newest"),
+        _oldest_inside(tasks.c.key_seq, tasks.c.key_id, _key_id).scalar_subquery().label("key_oldest"),
+        _made_at(tasks.c.key_seq, tasks.c.key_id, _key_id, _key_rpm)
+        .scalar_subquery()
+        .label("key_full_at_ms"),
+        sa.select(sa.func.min(tasks.c.created_at_ms))
+        .where(tasks.c.key_id == _key_id, tasks.c.created_at_ms > _since)
+        .scalar_subquery()
+        .label("key_oldest_at_ms"),
+        _newest(tasks.c.tenant_seq, tasks.c.tenant_id, _tenant_id).scalar_subquery().label("tenant_newest"),
+        _made_at(tasks.c.tenant_seq, tasks.c.tenant_id, _tenant_id, _tenant_rpm)
+        .scalar_subquery()
+        .label("tenant_full_at_ms"),
+        sa.select(tasks.c.tenant_seq)
+        .where(tasks.c.tenant_id == _tenant_id, in_state(TaskState.QUEUED))
+        .order_by(tasks.c.tenant_seq)
+        .limit(1)
+        .scalar_subquery()
+        .label("tenant_oldest_queued"),
+    )
 )
 _COUNT_QUEUED = sa.select(sa.func.count()).select_from(
     sa.select(tasks.c.id)
@@ -66,8 +71,8 @@ _COUNT_QUEUED = sa.select(sa.func.count()).select_from(
     .limit(sa.bindparam("at_most"))
     .subquery()
 )
-_INSERT = sa.insert(tasks)
-_INSERT_EVENT = sa.insert(task_events)
+_INSERT = Prepared(sa.insert(tasks))
+_INSERT_EVENT = Prepared(sa.insert(task_events))
 _BY_ID = sa.select(tasks).where(tasks.c.id.in_(sa.bindparam("ids", expanding=True)))
 _CLIPS = (
     sa.select(outputs)
@@ -105,8 +110,8 @@ def read_windows(
     since_ms: int,
 ) -> Windows:
     """Look at what was made after ``since_ms``, by sequence numbers: a few probes, however much there is."""
-    row = tx.execute(
-        _WINDOWS,
+    row = _WINDOWS.one_or_none(
+        tx,
         {
             "key_id": key_id,
             "key_rpm": key_rpm,
@@ -114,7 +119,7 @@ def read_windows(
             "tenant_rpm": tenant_rpm,
             "since_ms": since_ms,
         },
-    ).one()
+    )
     return Windows(
         key_newest=row.key_newest or 0,
         key_count=_span(row.key_oldest, row.key_newest),
@@ -136,8 +141,8 @@ def _span(oldest: int | None, newest: int | None) -> int:
 
 
 def insert_task(tx: Tx, task: Task, *, key_seq: int, tenant_seq: int, deadline_at_ms: int) -> None:
-    tx.execute(
-        _INSERT,
+    _INSERT.run(
+        tx,
         {
             "id": task.id,
             "tenant_id": task.tenant_id,
@@ -173,8 +178,8 @@ def add_event(
     Every change of a task has its event, so this is also where others are told that it changed.
     """
     touch(tx, task_id)
-    tx.execute(
-        _INSERT_EVENT,
+    _INSERT_EVENT.run(
+        tx,
         {"task_id": task_id, "kind": kind, "at_ms": at_ms, "data": orjson.dumps(data or {}).decode()},
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx, touch
+from gateway.db.prepared import Prepared
 from gateway.db.tables import attempts, in_state, outputs, tasks, tenants
 from gateway.db.tasks import add_event, clip_from, task_from
 from gateway.model import Clip, Task, TaskError, TaskState
@@ -42,7 +43,7 @@ _oldest_ready = (
     .correlate(tenants)
     .scalar_subquery()
 )
-_QUEUES = (
+_QUEUES = Prepared(
     sa.select(
         tenants.c.id,
         tenants.c.weight,
@@ -54,7 +55,7 @@ _QUEUES = (
     .outerjoin(_running, _running.c.tenant_id == tenants.c.id)
 )
 
-_CLAIM = (
+_claim = (
     sa.update(tasks)
     .where(tasks.c.id == sa.bindparam("task_id"), in_state(TaskState.QUEUED))
     .values(
@@ -65,32 +66,30 @@ _CLAIM = (
     )
     .returning(*tasks.c)
 )
-_others = tasks.alias("others")
-_busy = sa.select(sa.func.count()).where(
-    _others.c.tenant_id == tenants.c.id, _others.c.state == sa.literal_column("'running'")
-)
+_runs = sa.select(_running.c.running).where(_running.c.tenant_id == tenants.c.id).correlate(tenants)
 _has_room = sa.exists().where(
     tenants.c.id == tasks.c.tenant_id,
     sa.or_(
         tenants.c.max_concurrent.is_(None),
-        _busy.correlate(tenants).scalar_subquery() < tenants.c.max_concurrent,
+        sa.func.coalesce(_runs.scalar_subquery(), 0) < tenants.c.max_concurrent,
     ),
 )
-_CLAIM_WITHIN_LIMIT = _CLAIM.where(_has_room.correlate(tasks))
+_CLAIM = Prepared(_claim)
+_CLAIM_WITHIN_LIMIT = Prepared(_claim.where(_has_room.correlate(tasks)))
 _mine = (
     tasks.c.id == sa.bindparam("task_id"),
     in_state(TaskState.RUNNING),
     tasks.c.lease_token == sa.bindparam("token"),
 )
 _RENEW = sa.update(tasks).where(*_mine).values(lease_expires_at_ms=sa.bindparam("expires_at_ms"))
-_COUNT_ATTEMPT = (
+_COUNT_ATTEMPT = Prepared(
     sa.update(tasks)
     .where(*_mine)
     .values(attempt_count=tasks.c.attempt_count + 1)
     .returning(tasks.c.attempt_count)
 )
-_HOLDS = sa.select(sa.literal(1)).select_from(tasks).where(*_mine)
-_FINISH = (
+_HOLDS = Prepared(sa.select(sa.literal(1).label("held")).select_from(tasks).where(*_mine))
+_FINISH = Prepared(
     sa.update(tasks)
     .where(*_mine)
     .values(
@@ -102,7 +101,7 @@ _FINISH = (
         error_detail=sa.bindparam("new_error_detail"),
     )
 )
-_REQUEUE = (
+_REQUEUE = Prepared(
     sa.update(tasks)
     .where(*_mine)
     .values(
@@ -122,8 +121,8 @@ _EXPIRE = (
     .values(state="queued", lease_token=None, lease_expires_at_ms=None, not_before_ms=_now)
     .returning(tasks.c.id)
 )
-_INSERT_ATTEMPT = sa.insert(attempts)
-_END_ATTEMPT = (
+_INSERT_ATTEMPT = Prepared(sa.insert(attempts))
+_END_ATTEMPT = Prepared(
     sa.update(attempts)
     .where(attempts.c.id == sa.bindparam("attempt_id"), attempts.c.state == "started")
     .values(
@@ -141,7 +140,7 @@ _LOSE_ATTEMPTS = (
     .where(attempts.c.task_id.in_(sa.bindparam("ids", expanding=True)), attempts.c.state == "started")
     .values(state="unknown", finished_at_ms=_now, fault="unknown")
 )
-_INSERT_OUTPUT = sa.insert(outputs)
+_INSERT_OUTPUT = Prepared(sa.insert(outputs))
 _STORED = (
     sa.select(outputs).where(outputs.c.task_id == sa.bindparam("task_id")).order_by(outputs.c.clip_index)
 )
@@ -178,7 +177,7 @@ class Lease:
 
 def list_queues(tx: Tx, *, now_ms: int) -> tuple[Queue, ...]:
     """Every tenant that has tasks waiting; ``task_id`` is None while all of them cool down."""
-    rows = tx.execute(_QUEUES, {"now_ms": now_ms})
+    rows = _QUEUES.all(tx, {"now_ms": now_ms})
     return tuple(Queue(r.id, r.weight, r.max_concurrent, r.running, r.task_id) for r in rows)
 
 
@@ -189,10 +188,9 @@ def claim(
 
     ``within_limit`` looks at what the tenant may run at once, as `list_queues` does for all of them.
     """
-    row = tx.execute(
-        _CLAIM_WITHIN_LIMIT if within_limit else _CLAIM,
-        {"task_id": task_id, "token": token, "now_ms": now_ms, "expires_at_ms": expires_at_ms},
-    ).one_or_none()
+    row = (_CLAIM_WITHIN_LIMIT if within_limit else _CLAIM).one_or_none(
+        tx, {"task_id": task_id, "token": token, "now_ms": now_ms, "expires_at_ms": expires_at_ms}
+    )
     if row is None:
         return None
     add_event(tx, task_id, "running", at_ms=now_ms)
@@ -218,22 +216,22 @@ def renew(tx: Tx, leases: Sequence[tuple[str, str]], *, expires_at_ms: int) -> t
 
 
 def holds(tx: Tx, task_id: str, token: str) -> bool:
-    return tx.execute(_HOLDS, {"task_id": task_id, "token": token}).one_or_none() is not None
+    return _HOLDS.one_or_none(tx, {"task_id": task_id, "token": token}) is not None
 
 
 def begin_attempt(
     tx: Tx, task_id: str, *, token: str, attempt_id: str, deployment: str, clips_asked: int, now_ms: int
 ) -> bool:
     """Record a paid call before it is made. False when the lease is gone: make no call."""
-    number = tx.execute(_COUNT_ATTEMPT, {"task_id": task_id, "token": token}).scalar_one_or_none()
-    if number is None:
+    task = _COUNT_ATTEMPT.one_or_none(tx, {"task_id": task_id, "token": token})
+    if task is None:
         return False
-    tx.execute(
-        _INSERT_ATTEMPT,
+    _INSERT_ATTEMPT.run(
+        tx,
         {
             "id": attempt_id,
             "task_id": task_id,
-            "number": number,
+            "number": task.attempt_count,
             "deployment": deployment,
             "state": "started",
             "started_at_ms": now_ms,
@@ -260,8 +258,8 @@ class AttemptEnd:
 def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
     """Record the end of a call and the clips it left in storage. The caller holds the lease."""
     touch(tx, task_id)
-    tx.execute(
-        _END_ATTEMPT,
+    _END_ATTEMPT.run(
+        tx,
         {
             "attempt_id": end.attempt_id,
             "new_state": end.state,
@@ -274,8 +272,8 @@ def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
         },
     )
     for clip in end.clips:
-        tx.execute(
-            _INSERT_OUTPUT,
+        _INSERT_OUTPUT.run(
+            tx,
             {
                 "task_id": task_id,
                 "clip_index": clip.index,
@@ -296,8 +294,8 @@ def finish(
     tx: Tx, task_id: str, *, token: str, state: TaskState, error: TaskError | None, now_ms: int
 ) -> bool:
     """Move a running task to its end. False when the lease is gone."""
-    changed = tx.execute(
-        _FINISH,
+    changed = _FINISH.run(
+        tx,
         {
             "task_id": task_id,
             "token": token,
@@ -306,7 +304,7 @@ def finish(
             "new_error_code": error.code if error else None,
             "new_error_detail": error.detail if error else None,
         },
-    ).rowcount
+    )
     if changed:
         add_event(tx, task_id, state.value, at_ms=now_ms)
     return changed == 1
@@ -314,7 +312,7 @@ def finish(
 
 def requeue(tx: Tx, task_id: str, *, token: str, not_before_ms: int, reason: str, now_ms: int) -> bool:
     """Give a running task back, to be claimed from ``not_before_ms`` on. False when the lease is gone."""
-    changed = tx.execute(_REQUEUE, {"task_id": task_id, "token": token, "not_before": not_before_ms}).rowcount
+    changed = _REQUEUE.run(tx, {"task_id": task_id, "token": token, "not_before": not_before_ms})
     if changed:
         tx.execute(_LOSE_ATTEMPTS, {"ids": [task_id], "now_ms": now_ms})
         add_event(tx, task_id, "requeued", at_ms=now_ms, data={"reason": reason})
