@@ -99,6 +99,7 @@ class VertexClient:
             connect=connect_timeout_s, write=write_timeout_s, read=read_timeout_s, pool=connect_timeout_s
         )
         self._answer_limit_bytes = answer_limit_bytes
+        self._urls: dict[Deployment, httpx.URL] = {}
 
     async def predict(
         self,
@@ -155,27 +156,37 @@ class VertexClient:
         traceparent: str | None,
         exchange: _Exchange,
     ) -> None:
-        try:
-            url = predict_url(deployment, self._base_url)
-        except ConfigurationError as error:
-            raise faults.misconfigured(error.detail) from error
+        url = self._url(deployment)
         token = await self._tokens.token()
-        hide = _private_words(deployment, url, token)
         response = await self._send(url, body, token, traceparent, exchange)
         try:
             if not response.is_success:
                 error_text = await self._error_text(response, exchange)
                 raise faults.classify(
-                    response.status_code, error_text, response.headers, now_ms=self._clock.now_ms(), hide=hide
+                    response.status_code,
+                    error_text,
+                    response.headers,
+                    now_ms=self._clock.now_ms(),
+                    hide=_private_words(deployment, url, token),
                 )
             await self._read_answer(response, reader, exchange)
         finally:
             await response.aclose()
         reader.finish()
 
+    def _url(self, deployment: Deployment) -> httpx.URL:
+        """Taken apart once a deployment, not twice a call."""
+        url = self._urls.get(deployment)
+        if url is None:
+            try:
+                url = self._urls[deployment] = httpx.URL(predict_url(deployment, self._base_url))
+            except (ConfigurationError, httpx.InvalidURL) as error:
+                raise faults.misconfigured(f"the request cannot be made: {error}") from error
+        return url
+
     async def _send(
         self,
-        url: str,
+        url: httpx.URL,
         body: Mapping[str, Any],
         token: str | None,
         traceparent: str | None,
@@ -258,6 +269,6 @@ def _transport_fault(error: httpx.RequestError) -> UpstreamError:
     return faults.lost(cause)
 
 
-def _private_words(deployment: Deployment, url: str, token: str | None) -> tuple[str, ...]:
+def _private_words(deployment: Deployment, url: httpx.URL, token: str | None) -> tuple[str, ...]:
     """What no text for a caller may contain: token, project, endpoint and our address of the provider."""
-    return (token or "", url, httpx.URL(url).host, deployment.project, deployment.endpoint or "")
+    return (token or "", str(url), url.host, deployment.project, deployment.endpoint or "")
