@@ -155,6 +155,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         )  # fmt: skip
         tasks = TaskService(
             database, storage, catalog, runner, signals, metrics, clock, new_id,
+            lambda kind, spec: len(models[kind].calls(spec, range(spec.sample_count))),
             TaskPolicy(
                 Defaults(settings.default_rpm, settings.default_max_queued),
                 settings.task_timeout_s,

@@ -8,6 +8,7 @@
     ├── Unauthorized            no key, or not a key of ours; never says which
     ├── NotFound                no such thing *of yours*
     ├── LimitReached            a limit of the key or tenant; says when to come back
+    ├── BudgetSpent             the price does not fit into what is left; says when that starts anew
     ├── Unavailable             ours to mend (database, storage, draining); come back soon
     ├── UpstreamError           one attempt at the provider went wrong; see ``AttemptFault``
     └── ConfigurationError      the operator's mistake; raised at start, never while serving
@@ -36,6 +37,7 @@ class ErrorCode(StrEnum):
     LINK_INVALID = "link_invalid"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     HEADERS_TOO_LARGE = "headers_too_large"
+    BUDGET_SPENT = "budget_spent"
     RATE_LIMITED = "rate_limited"
     QUEUE_FULL = "queue_full"
     DATABASE_UNAVAILABLE = "database_unavailable"
@@ -130,6 +132,28 @@ class LimitReached(GatewayError):  # noqa: N818
     def __init__(self, detail: str, *, code: ErrorCode, limit: LimitState) -> None:
         super().__init__(detail, code=code, retry_after_s=limit.reset_s)
         self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """A budget that a request does not fit into. ``resets_at_ms`` is None where it never starts anew."""
+
+    window: str
+    limit_micros: int
+    held_micros: int
+    spent_micros: int
+    price_micros: int
+    resets_at_ms: int | None
+
+
+class BudgetSpent(GatewayError):  # noqa: N818
+    """Not too fast: too dear. Nothing was held; a cheaper request may still fit."""
+
+    code = ErrorCode.BUDGET_SPENT
+
+    def __init__(self, detail: str, *, budget: BudgetState, retry_after_s: float | None) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+        self.budget = budget
 
 
 class Unavailable(GatewayError):  # noqa: N818

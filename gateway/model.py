@@ -1,9 +1,30 @@
 """The vocabulary of the gateway: plain frozen data, no input or output, no clock."""
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 MICROS_PER_USD = 1_000_000
+_DECIMAL = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,6}))?")
+
+
+def parse_millionths(text: str) -> int:
+    """A decimal number below a billion with at most six places, exactly: "0.06" → 60000.
+
+    Dollars are kept so, and factors. Raises `ValueError` for anything else, instead of rounding it.
+    """
+    found = _DECIMAL.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    sign, whole, places = found.groups(default="")
+    return int(f"{sign}{whole}{places:0<6}")
+
+
+def format_usd(micros: int) -> str:
+    """Exact decimal dollars with at least two places: 60000 → "0.06"."""
+    sign, micros = ("-", -micros) if micros < 0 else ("", micros)
+    whole, fraction = divmod(micros, MICROS_PER_USD)
+    return f"{sign}{whole}.{f'{fraction:06d}'.rstrip('0').ljust(2, '0')}"
 
 
 class TaskState(StrEnum):
@@ -50,7 +71,7 @@ class ModelKind(StrEnum):
 class Deployment:
     """Somewhere a model can be called: a publisher model in a location, or an endpoint of ours.
 
-    ``price_micros`` is the tenant's price, and the provider's cost, of one clip in millionths of a dollar.
+    ``price_micros`` is the list price of one clip in millionths of a dollar.
     """
 
     name: str
@@ -122,6 +143,59 @@ class Task:
     clips: tuple[Clip, ...] = field(default=())
 
 
+class BudgetWindow(StrEnum):
+    """A stretch of the tenant's calendar, in its own time zone, that a budget covers."""
+
+    DAY = "day"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """The names of the day and month that a moment falls into, in a tenant's zone: 2026-11-22, 2026-11."""
+
+    day: str
+    month: str
+
+    def named(self, window: BudgetWindow) -> str:
+        return {BudgetWindow.DAY: self.day, BudgetWindow.MONTH: self.month, BudgetWindow.TOTAL: "total"}[
+            window
+        ]
+
+    def all(self) -> tuple[str, ...]:
+        return tuple(self.named(window) for window in BudgetWindow)
+
+
+class EntryKind(StrEnum):
+    """What a ledger entry does. A task has one hold and then either one settlement or one release."""
+
+    HOLD = "hold"
+    SETTLE = "settle"
+    RELEASE = "release"
+    ADJUST = "adjust"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the ledger: by how much it changes what is held and what is spent, in micro-dollars.
+
+    An entry counts towards the periods in which its task was *accepted*, so that a task that ends after
+    midnight is charged to the day whose budget admitted it.
+    """
+
+    tenant_id: str
+    key_id: str | None
+    task_id: str | None
+    kind: EntryKind
+    held_micros: int
+    spent_micros: int
+    periods: Periods
+    at_ms: int
+    actor: str
+    reason: str = ""
+
+
 class TenantStatus(StrEnum):
     ACTIVE = "active"
     SUSPENDED = "suspended"
@@ -129,12 +203,18 @@ class TenantStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A team. None means the documented default of that limit."""
+    """A team. None means the documented default of that limit.
+
+    ``zone`` is an IANA time zone: the tenant's days and months begin there. ``price_ppm`` multiplies list
+    prices, in millionths.
+    """
 
     id: str
     name: str
     status: TenantStatus
     created_at_ms: int
+    zone: str = "UTC"
+    price_ppm: int = 1_000_000
     rpm: int | None = None
     max_concurrent: int | None = None
     max_queued: int | None = None

@@ -16,6 +16,8 @@ _COMMANDS = {
     "migrate": ("gateway.cli.migrate", "Bring the database to this version's schema."),
     "tenant": ("gateway.cli.tenant", "Create and list tenants."),
     "key": ("gateway.cli.key", "Create, list and revoke API keys."),
+    "ledger": ("gateway.cli.ledger", "Adjust what a tenant has spent."),
+    "reconcile": ("gateway.cli.reconcile", "Recompute all money from rows and report every difference."),
 }
 
 

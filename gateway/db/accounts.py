@@ -1,13 +1,14 @@
 """Tenants and keys: every statement about them."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx
 from gateway.db.prepared import Prepared
-from gateway.db.tables import api_keys, tenants
-from gateway.model import ApiKey, Tenant, TenantStatus
+from gateway.db.tables import api_keys, budgets, tenants
+from gateway.model import ApiKey, BudgetWindow, Tenant, TenantStatus
 
 _KEYS_BY_ID = (
     sa.select(api_keys, tenants.c.status.label("tenant_status"))
@@ -15,7 +16,17 @@ _KEYS_BY_ID = (
     .where(api_keys.c.id.in_(sa.bindparam("ids", expanding=True)))
 )
 _CALLER = Prepared(
-    sa.select(api_keys, *(column.label(f"its_{column.name}") for column in tenants.c))
+    sa.select(
+        api_keys,
+        *(column.label(f"its_{column.name}") for column in tenants.c),
+        *(
+            sa.select(budgets.c.limit_micros)
+            .where(budgets.c.tenant_id == tenants.c.id, budgets.c.window == window.value)
+            .scalar_subquery()
+            .label(f"budget_{window.value}")
+            for window in BudgetWindow
+        ),
+    )
     .join(tenants, tenants.c.id == api_keys.c.tenant_id)
     .where(api_keys.c.id == sa.bindparam("key_id"))
 )
@@ -41,6 +52,8 @@ def insert_tenant(tx: Tx, tenant: Tenant) -> None:
             "name": tenant.name,
             "status": tenant.status.value,
             "created_at_ms": tenant.created_at_ms,
+            "zone": tenant.zone,
+            "price_ppm": tenant.price_ppm,
             "rpm": tenant.rpm,
             "max_concurrent": tenant.max_concurrent,
             "max_queued": tenant.max_queued,
@@ -90,12 +103,25 @@ def get_keys(tx: Tx, ids: Iterable[str]) -> dict[str, tuple[ApiKey, TenantStatus
     return {row.id: (_key(row), TenantStatus(row.tenant_status)) for row in rows}
 
 
-def get_caller(tx: Tx, key_id: str) -> tuple[ApiKey, Tenant] | None:
-    """A key with its tenant."""
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A key with its tenant and that tenant's budgets, micro-dollars by window; no entry is unlimited."""
+
+    key: ApiKey
+    tenant: Tenant
+    budgets: dict[BudgetWindow, int]
+
+
+def get_caller(tx: Tx, key_id: str) -> Caller | None:
     row = _CALLER.one_or_none(tx, {"key_id": key_id})
     if row is None:
         return None
-    return _key(row), _tenant(row, "its_")
+    limits = {window: getattr(row, f"budget_{window.value}") for window in BudgetWindow}
+    return Caller(
+        key=_key(row),
+        tenant=_tenant(row, "its_"),
+        budgets={window: micros for window, micros in limits.items() if micros is not None},
+    )
 
 
 def revoke_key(tx: Tx, key_id: str, *, now_ms: int) -> bool:

@@ -308,7 +308,7 @@ def _savepoint(connection: sa.Connection) -> Iterator[None]:
     raw.execute("SAVEPOINT work")
     try:
         yield
-    except sa.exc.OperationalError:
+    except (sa.exc.OperationalError, sqlite3.Error):
         # SQLite may have ended the transaction itself, savepoints and all.
         raise
     except BaseException:  # whatever it was, half of this work must not be committed with the others'

@@ -19,12 +19,13 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     literal_column,
+    text,
 )
 
 from gateway.model import TaskState
 
 #: The newest migration. `gateway.db.migrate` brings a database here; opening compares this one word.
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 
 metadata = MetaData(
     naming_convention={
@@ -43,6 +44,8 @@ tenants = Table(
     Column("name", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("zone", Text, nullable=False, server_default="UTC"),
+    Column("price_ppm", BigInteger, nullable=False, server_default="1000000"),
     Column("rpm", Integer),
     Column("max_concurrent", Integer),
     Column("max_queued", Integer),
@@ -181,4 +184,63 @@ task_events = Table(
     Column("data", Text, nullable=False),
     # The story of one task, in order.
     Index(None, "task_id", "id"),
+)
+
+# At most so much in a day, a month, or ever. No row: unlimited.
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("window", Text, primary_key=True),
+    Column("limit_micros", BigInteger, nullable=False),
+    CheckConstraint("\"window\" IN ('day', 'month', 'total')", name="window"),
+    CheckConstraint("limit_micros >= 0", name="limit"),
+)
+
+# Append-only: triggers refuse UPDATE and DELETE (migration 0002).
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("key_id", ForeignKey("api_keys.id")),
+    Column("task_id", ForeignKey("tasks.id")),
+    Column("kind", Text, nullable=False),
+    Column("held_micros", BigInteger, nullable=False),
+    Column("spent_micros", BigInteger, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("month", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    CheckConstraint("kind IN ('hold', 'settle', 'release', 'adjust')", name="kind"),
+    CheckConstraint("(kind = 'adjust') = (task_id IS NULL)", name="task"),
+    CheckConstraint("kind <> 'adjust' OR reason <> ''", name="reason"),
+    CheckConstraint(
+        "CASE kind WHEN 'hold' THEN held_micros >= 0 AND spent_micros = 0 "
+        "WHEN 'settle' THEN held_micros <= 0 AND spent_micros >= 0 "
+        "WHEN 'release' THEN held_micros <= 0 AND spent_micros = 0 ELSE held_micros = 0 END",
+        name="amounts",
+    ),
+    # A task is held once, settled at most once, released at most once ...
+    UniqueConstraint("task_id", "kind"),
+    # Usage of a tenant in a stretch of time.
+    Index(None, "tenant_id", "at_ms"),
+)
+# ... and never both settled and released.
+_ENDING = "kind IN ('settle', 'release')"
+Index("uq_ledger_ending", ledger.c.task_id, unique=True, sqlite_where=text(_ENDING),
+      postgresql_where=text(_ENDING))  # fmt: skip
+
+# What the ledger adds up to, kept in the transactions that write it; `gateway reconcile` adds again. A credit
+# may outweigh what was spent in its day or month, never what was spent in all.
+balances = Table(
+    "balances",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("period", Text, primary_key=True),
+    Column("held_micros", BigInteger, nullable=False),
+    Column("spent_micros", BigInteger, nullable=False),
+    CheckConstraint("held_micros >= 0", name="held"),
+    CheckConstraint("period <> 'total' OR spent_micros >= 0", name="spent"),
 )

@@ -144,6 +144,7 @@ _INSERT_OUTPUT = Prepared(sa.insert(outputs))
 _STORED = (
     sa.select(outputs).where(outputs.c.task_id == sa.bindparam("task_id")).order_by(outputs.c.clip_index)
 )
+_COUNT_CLIPS = sa.select(sa.func.count()).where(outputs.c.task_id == sa.bindparam("task_id"))
 _SPENT = sa.select(sa.func.count()).where(
     attempts.c.task_id == sa.bindparam("task_id"),
     sa.or_(attempts.c.fault.is_(None), attempts.c.fault.not_in(["busy", "not_sent"])),
@@ -288,6 +289,10 @@ def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
                 "seed": clip.seed,
             },
         )
+
+
+def count_clips(tx: Tx, task_id: str) -> int:
+    return tx.execute(_COUNT_CLIPS, {"task_id": task_id}).scalar_one()
 
 
 def finish(

@@ -15,6 +15,7 @@ from gateway.errors import AttemptFault, ErrorCode, StorageError, Unavailable, U
 from gateway.metrics import CallOutcome, Metrics
 from gateway.model import Clip, Deployment, ModelKind, Task, TaskState
 from gateway.ports import Clock, ModelCall, ModelReply, MusicModel, Storage
+from gateway.tasks import charging
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.clips import ClipShelf
 from gateway.tasks.ids import IdMaker
@@ -232,6 +233,8 @@ class Pipeline:
             _end_attempt(lease, end, now_ms, tx)
             if isinstance(what, Finish):
                 work.finish(tx, task_id, token=token, state=what.state, error=what.error, now_ms=now_ms)
+                delivered = work.count_clips(tx, task_id)
+                charging.conclude(tx, lease.task, what.state, delivered=delivered, now_ms=now_ms)
                 return replace(task, state=what.state, error=what.error, finished_at_ms=now_ms)
             not_before_ms = now_ms + round(what.delay_s * 1000)
             work.requeue(

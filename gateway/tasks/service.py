@@ -1,14 +1,14 @@
 """What callers may do with tasks: submit one, see one, wait for one. Always within their own tenant."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from gateway.db.engine import Database
 from gateway.errors import NotFound
 from gateway.metrics import Metrics
-from gateway.model import MusicSpec, Principal, Route, Task, TaskState
+from gateway.model import ModelKind, MusicSpec, Principal, Route, Task, TaskState
 from gateway.ports import Clock, SignedUrl, Storage
-from gateway.tasks.admission import Admitted, Defaults, admit
+from gateway.tasks.admission import Admitted, Defaults, Verdict, admit, consider
 from gateway.tasks.catalog import Catalog, fit
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.runner import Runner
@@ -38,6 +38,14 @@ class TaskPolicy:
     emulated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The verdict on a request that was not made, and how many calls to its model it would pay for."""
+
+    verdict: Verdict
+    calls: int
+
+
 class TaskService:
     """Tasks as callers see them."""
 
@@ -51,6 +59,7 @@ class TaskService:
         metrics: Metrics,
         clock: Clock,
         new_id: IdMaker,
+        count_calls: Callable[[ModelKind, MusicSpec], int],
         policy: TaskPolicy,
     ) -> None:
         self._database = database
@@ -61,6 +70,7 @@ class TaskService:
         self._metrics = metrics
         self._clock = clock
         self._new_id = new_id
+        self._count_calls = count_calls
         self._policy = policy
         self._snapshots = Snapshots(database)
 
@@ -68,8 +78,20 @@ class TaskService:
         """Accept a request: when this returns, the task is on disk and will be run, whatever happens here.
 
         With ``wait_s`` it returns when the task has ended, or at the latest after so many seconds.
-        Raises `InvalidRequest`, `LimitReached`, `Unauthorized` or `Unavailable`; then nothing was kept.
+        Raises `InvalidRequest`, `LimitReached`, `BudgetSpent`, `Unauthorized` or `Unavailable`; then nothing
+        was kept.
         """
+        task, deadline_at_ms = self._planned(principal, submission)
+        if wait_s <= 0:
+            return await self._admit(task, deadline_at_ms)
+        # Watched from before it is there, so that its end cannot be missed.
+        with self._signals.watch(task.id) as watch:
+            admitted = await self._admit(task, deadline_at_ms)
+            ended = await self._until_ended(watch, principal, admitted.task, wait_s)
+        return replace(admitted, task=ended)
+
+    def _planned(self, principal: Principal, submission: Submission) -> tuple[Task, int]:
+        """The task that a request would become, at list price, and its deadline."""
         deployment = self._catalog.choose(submission.route, submission.model)
         spec = fit(submission.spec, submission.route, deployment)
         now_ms = self._clock.now_ms()
@@ -88,14 +110,7 @@ class TaskService:
             request_id=submission.request_id,
             traceparent=submission.traceparent,
         )
-        deadline_at_ms = now_ms + round(self._policy.timeout_s * 1000)
-        if wait_s <= 0:
-            return await self._admit(task, deadline_at_ms)
-        # Watched from before it is there, so that its end cannot be missed.
-        with self._signals.watch(task.id) as watch:
-            admitted = await self._admit(task, deadline_at_ms)
-            ended = await self._until_ended(watch, principal, admitted.task, wait_s)
-        return replace(admitted, task=ended)
+        return task, now_ms + round(self._policy.timeout_s * 1000)
 
     async def _admit(self, task: Task, deadline_at_ms: int) -> Admitted:
         admitted = await self._runner.admit(
@@ -104,6 +119,16 @@ class TaskService:
         )
         self._metrics.task_changed(task.model, TaskState.QUEUED)
         return admitted
+
+    async def quote(self, principal: Principal, submission: Submission) -> Quote:
+        """What `submit` would do with this request now; nothing is kept, held or counted.
+
+        Raises `InvalidRequest`, `Unauthorized` or `Unavailable`; a limit that would refuse it is told in the
+        quote.
+        """
+        task, _ = self._planned(principal, submission)
+        verdict = await self._database.read(lambda tx: consider(tx, task, defaults=self._policy.defaults))
+        return Quote(verdict, self._count_calls(task.model, task.spec))
 
     async def get(self, principal: Principal, task_id: str) -> Task:
         """Raises `NotFound` for an unknown task and for another tenant's alike."""

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.accounts.authentication import Authenticator
-from gateway.errors import Unauthorized
+from gateway.errors import FieldError, InvalidRequest, Unauthorized
 from gateway.model import MusicSpec, Principal, Route, Task
 from gateway.ports import Clock
 from gateway.tasks.service import Submission, TaskService
@@ -14,8 +14,8 @@ from gateway.telemetry import trace_id
 from gateway.web.bodies import read_fields, read_json
 from gateway.web.preferences import NO_PREFERENCE, Preference, parse_prefer
 from gateway.web.problems import limit_headers
-from gateway.web.schemas import MusicGenerateBody, MusicGenerateLyriaBody, parse_body
-from gateway.web.views import render_task
+from gateway.web.schemas import TOLD_FIELDS, MusicGenerateBody, MusicGenerateLyriaBody, parse_body
+from gateway.web.views import render_quote, render_task
 
 _POLL_AGAIN_S = "2"
 _REMEMBER_MS = 60_000
@@ -75,26 +75,26 @@ class MusicApi:
         spec: MusicSpec,
         body: MusicGenerateBody | MusicGenerateLyriaBody,
     ) -> Response:
+        submission = Submission(
+            route=route,
+            spec=spec,
+            model=body.model,
+            metadata=body.metadata,
+            request_id=request.scope["request_id"],
+            traceparent=_traceparent(request),
+        )
+        if _is_dry_run(request):
+            quote = await self._tasks.quote(principal, submission)
+            return _answer(orjson.dumps(render_quote(quote)), 200, {})
         prefer = _preference(request)
         wait_s = prefer.seconds(self._wait_s, self._wait_s)
-        admitted = await self._tasks.submit(
-            principal,
-            Submission(
-                route=route,
-                spec=spec,
-                model=body.model,
-                metadata=body.metadata,
-                request_id=request.scope["request_id"],
-                traceparent=_traceparent(request),
-            ),
-            wait_s=wait_s,
-        )
+        admitted = await self._tasks.submit(principal, submission, wait_s=wait_s)
         task = admitted.task
         request.scope["ids"]["task_id"] = task.id
         headers = limit_headers(admitted.rate)
         if applied := prefer.applied(self._wait_s, answered_async=not task.state.terminal):
             headers["Preference-Applied"] = applied
-        document = await self._document(task)
+        document = await self._document(task, admitted.warnings)
         if task.state.terminal:
             return _answer(document, 200, headers)
         headers |= {"Location": f"/api/task-status/{task.id}", "Retry-After": _POLL_AGAIN_S}
@@ -105,8 +105,9 @@ class MusicApi:
         request.scope["ids"] = {"tenant_id": principal.tenant_id, "key_id": principal.key_id}
         return principal
 
-    async def _document(self, task: Task) -> bytes:
-        return orjson.dumps(render_task(task, await self._tasks.links(task), self._public_url))
+    async def _document(self, task: Task, warnings: tuple[str, ...] = ()) -> bytes:
+        links = await self._tasks.links(task)
+        return orjson.dumps(render_task(task, links, self._public_url, warnings))
 
     async def _remembered(self, snapshot: Snapshot) -> bytes:
         """The task's document, made once for all polls between two changes; its links are renewed in time."""
@@ -138,6 +139,18 @@ def _presented_key(request: Request) -> str | None:
     if bearer != key and bearer.startswith(_KEY_PREFIX):
         raise Unauthorized("X-Api-Key and Authorization name different keys; send one of them.")
     return key
+
+
+def _is_dry_run(request: Request) -> bool:
+    """Whether ``?dry_run=true``. A name that is not known is refused: a misspelt dry run would cost money."""
+    unknown = [name for name in request.query_params if name != "dry_run"][:TOLD_FIELDS]
+    if unknown:
+        detail = "is not a query parameter of this request; it takes dry_run."
+        raise InvalidRequest(tuple(FieldError(name[:100], "unknown_field", detail) for name in unknown))
+    values = request.query_params.getlist("dry_run")
+    if values not in ([], ["true"], ["false"]):
+        raise InvalidRequest((FieldError("dry_run", "wrong_type", "must be true or false, once."),))
+    return values == ["true"]
 
 
 def _preference(request: Request) -> Preference:

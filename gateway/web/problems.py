@@ -8,6 +8,8 @@ import orjson
 from starlette.responses import Response
 
 from gateway.errors import (
+    BudgetSpent,
+    BudgetState,
     ErrorCode,
     FieldError,
     GatewayError,
@@ -15,6 +17,7 @@ from gateway.errors import (
     LimitReached,
     LimitState,
 )
+from gateway.web.views import timestamp
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_S = 5.0
@@ -33,6 +36,7 @@ STATUSES: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.BODY_TOO_LARGE: (413, "The body is too large"),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "This content type is not read here"),
     ErrorCode.RANGE_NOT_SATISFIABLE: (416, "There is nothing in this range"),
+    ErrorCode.BUDGET_SPENT: (402, "The budget does not cover this"),
     ErrorCode.RATE_LIMITED: (429, "Too many requests"),
     ErrorCode.QUEUE_FULL: (429, "Too many tasks are waiting"),
     ErrorCode.HEADERS_TOO_LARGE: (431, "The headers are too large"),
@@ -66,6 +70,8 @@ def problem(error: GatewayError, request_id: str, extensions: Mapping[str, Any] 
     if isinstance(error, LimitReached):
         document["violated-policies"] = [error.limit.name]
         headers.update(limit_headers(error.limit))
+    if isinstance(error, BudgetSpent):
+        document["budget"] = _budget(error.budget)
     retry_after_s = error.retry_after_s
     if retry_after_s is None and status == 503:  # noqa: PLR2004
         retry_after_s = _RETRY_AFTER_S
@@ -83,6 +89,17 @@ def limit_headers(limit: LimitState) -> dict[str, str]:
     return {
         "RateLimit-Policy": f'"{limit.name}";q={limit.quota};w={limit.window_s}',
         "RateLimit": f'"{limit.name}";r={limit.remaining};t={limit.reset_s}',
+    }
+
+
+def _budget(budget: BudgetState) -> dict[str, Any]:
+    return {
+        "window": budget.window,
+        "limit_micros": budget.limit_micros,
+        "held_micros": budget.held_micros,
+        "spent_micros": budget.spent_micros,
+        "price_micros": budget.price_micros,
+        "resets_at": timestamp(budget.resets_at_ms),
     }
 
 

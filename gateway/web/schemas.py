@@ -24,8 +24,8 @@ from gateway.model import ModelKind, MusicSpec
 PROMPT_CHARS = 4000
 METADATA_ENTRIES = 16
 _MAX_SEED = 2**32 - 1
-# A body of nothing but unknown fields must not be answered with a megabyte of advice.
-_TOLD_FIELDS = 20
+#: A request of nothing but unknown fields must not be answered with a megabyte of advice.
+TOLD_FIELDS = 20
 # What no prompt needs and databases or logs choke on; tabs and line breaks are fine.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # The same rules as patterns, for the schema: no control characters; for text also something to read,
@@ -147,7 +147,7 @@ def parse_body(kind: type[B], values: dict[str, Any]) -> B:
             # The reference calls the JSON object itself "body"; taken literally, all else would be missing.
             raise InvalidRequest((_WRAPPED,)) from None
         known = ", ".join(kind.model_fields)
-        told = error.errors(include_url=False)[:_TOLD_FIELDS]
+        told = error.errors(include_url=False)[:TOLD_FIELDS]
         raise InvalidRequest(tuple(_explain(detail, known) for detail in told)) from None
 
 

@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.model import MICROS_PER_USD, Clip, Route, Task, TaskState
+from gateway.model import Clip, Route, Task, TaskState, format_usd
 from gateway.ports import SignedUrl
+from gateway.tasks.budget import charge_for
+from gateway.tasks.service import Quote
 
 
-def render_task(task: Task, links: Sequence[SignedUrl], public_url: str) -> dict[str, Any]:
-    """The task document of openapi.yaml."""
+def render_task(
+    task: Task, links: Sequence[SignedUrl], public_url: str, warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The task document of openapi.yaml; ``warnings`` are said once, in the answer to the request itself."""
     # Only a finished task has `audio_url`: a caller that polls until it appears must not stop at the
     # first of four clips.
     urls = [link.url for link in links] if task.state is TaskState.SUCCEEDED else []
@@ -24,14 +28,31 @@ def render_task(task: Task, links: Sequence[SignedUrl], public_url: str) -> dict
         "outputs": [_output(clip, link) for clip, link in zip(task.clips, links, strict=True)],
         "price": _price(task),
         "error": {"code": task.error.code, "detail": task.error.detail} if task.error else None,
-        "warnings": _warnings(task),
+        "warnings": [*_warnings(task), *warnings],
         "request": _request(task),
         "metadata": task.metadata,
-        "created_at": _timestamp(task.created_at_ms),
-        "started_at": _timestamp(task.started_at_ms),
-        "finished_at": _timestamp(task.finished_at_ms),
+        "created_at": timestamp(task.created_at_ms),
+        "started_at": timestamp(task.started_at_ms),
+        "finished_at": timestamp(task.finished_at_ms),
         "status_url": f"{public_url}/api/task-status/{task.id}",
         "emulated": task.emulated,
+    }
+
+
+def render_quote(quote: Quote) -> dict[str, Any]:
+    """What a request would do and cost: the answer to ``dry_run=true``."""
+    task, refusal = quote.verdict.task, quote.verdict.refusal
+    return {
+        "dry_run": True,
+        "admitted": refusal is None,
+        "refusal": None
+        if refusal is None
+        else {"code": refusal.code.value, "detail": refusal.detail, "retry_after_s": refusal.retry_after_s},
+        "model": task.model.value,
+        "plan": {"calls": quote.calls, "clips": task.spec.sample_count, "seconds": task.spec.duration_s},
+        "price": _price(task),
+        "warnings": list(quote.verdict.warnings),
+        "request": _request(task),
     }
 
 
@@ -39,7 +60,7 @@ def _output(clip: Clip, link: SignedUrl) -> dict[str, Any]:
     return {
         "index": clip.index,
         "url": link.url,
-        "url_expires_at": _timestamp(link.expires_at_ms),
+        "url_expires_at": timestamp(link.expires_at_ms),
         "mime_type": clip.mime_type,
         "seconds": clip.duration_s,
         "bytes": clip.size_bytes,
@@ -51,22 +72,14 @@ def _output(clip: Clip, link: SignedUrl) -> dict[str, Any]:
 
 
 def _price(task: Task) -> dict[str, Any]:
-    """The price quoted, and what is charged of it: each clip delivered, nothing else."""
-    charged_micros = None
-    if task.state.terminal:
-        charged_micros = task.price_micros // task.spec.sample_count * len(task.clips)
+    """The price quoted, and what is charged of it once the task has ended."""
+    charged_micros = charge_for(task, task.state, len(task.clips)) if task.state.terminal else None
     return {
         "currency": "USD",
         "micros": task.price_micros,
-        "usd": _usd(task.price_micros),
+        "usd": format_usd(task.price_micros),
         "charged_micros": charged_micros,
     }
-
-
-def _usd(micros: int) -> str:
-    """Exact decimal dollars, at least two places: 60000 → "0.06"."""
-    whole, fraction = divmod(micros, MICROS_PER_USD)
-    return f"{whole}.{f'{fraction:06d}'.rstrip('0').ljust(2, '0')}"
 
 
 def _request(task: Task) -> dict[str, Any]:
@@ -93,7 +106,7 @@ def _warnings(task: Task) -> list[str]:
     return found
 
 
-def _timestamp(ms: int | None) -> str | None:
+def timestamp(ms: int | None) -> str | None:
     if ms is None:
         return None
     seconds, rest_ms = divmod(ms, 1000)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from gateway.bootstrap import Services
 from gateway.errors import ErrorCode, GatewayError
+from gateway.model import BudgetWindow
 from gateway.settings import Settings
 from gateway.tasks.catalog import Catalog
 from gateway.telemetry import JsonFormatter
@@ -156,6 +157,11 @@ async def rate_limited(scene: Scene) -> httpx.Response:
     return await caller.post(json={"prompt": "x"})
 
 
+async def budget_spent(scene: Scene) -> httpx.Response:
+    await scene.services.accounts.set_budgets(scene.caller.tenant_id, {BudgetWindow.TOTAL: 0})
+    return await scene.caller.post("/api/music_generate_lyria", json={"prompt": "x"})
+
+
 async def queue_full(scene: Scene) -> httpx.Response:
     caller = await make_caller(scene.client, scene.services, "small", max_queued=1)
     await caller.ask()
@@ -192,7 +198,7 @@ WAYS = {
     for way in (
         *(malformed_request, invalid_request, malformed_body, unauthorized, link_invalid, route_not_found),
         *(task_not_found, file_not_found, method_not_allowed, body_too_large, unsupported_media_type),
-        *(range_not_satisfiable, rate_limited, queue_full, headers_too_large, internal_error),
+        *(range_not_satisfiable, budget_spent, rate_limited, queue_full, headers_too_large, internal_error),
         *(database_unavailable, storage_unavailable, model_unavailable),
     )
 }

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from gateway.accounts import keys
-from gateway.accounts.service import Accounts, Limits
+from gateway.accounts.service import Accounts, Budget, Limits, Terms
 from gateway.db import accounts as statements
 from gateway.db.engine import Database
+from gateway.db.ledger import Balance
 from gateway.errors import ErrorCode, GatewayError
-from gateway.model import ApiKey, Tenant, TenantStatus
+from gateway.model import ApiKey, BudgetWindow, Tenant, TenantStatus
 from gateway.tasks.ids import IdMaker
 from tests.clock import SetClock
 from tests.factories import NOW_MS
@@ -39,7 +40,9 @@ def contents(directory: Path) -> list[bytes]:
 
 async def test_a_tenant_is_kept_as_it_was_made(accounts: Accounts, database: Database) -> None:
     tenant = await accounts.create_tenant("  acme  ", Limits(rpm=5, max_concurrent=2, max_queued=7, weight=3))
-    assert tenant == Tenant(tenant.id, "acme", TenantStatus.ACTIVE, NOW_MS, 5, 2, 7, 3)
+    assert tenant == Tenant(
+        tenant.id, "acme", TenantStatus.ACTIVE, NOW_MS, rpm=5, max_concurrent=2, max_queued=7, weight=3
+    )
     assert tenant.id.startswith("ten_")
     assert await accounts.list_tenants() == (tenant,)
     assert await database.read(lambda tx: statements.get_tenant(tx, tenant.id)) == tenant
@@ -122,3 +125,104 @@ async def test_revoking_one_key_leaves_the_others(accounts: Accounts) -> None:
 
 async def test_an_unknown_key_cannot_be_revoked(accounts: Accounts) -> None:
     assert "gateway key list" in (await refusal(accounts.revoke_key("nobody"))).detail
+
+
+# Money
+
+DAY, MONTH, TOTAL = BudgetWindow.DAY, BudgetWindow.MONTH, BudgetWindow.TOTAL
+
+
+async def used(accounts: Accounts, tenant_id: str) -> list[tuple[int, int]]:
+    """Held and spent of the day, the month and in all."""
+    budgets = await accounts.list_budgets(tenant_id)
+    return [(budget.used.held_micros, budget.used.spent_micros) for budget in budgets]
+
+
+async def test_a_tenants_terms_are_kept(accounts: Accounts) -> None:
+    terms = Terms("America/St_Johns", 1_250_000, {DAY: 5_000_000, TOTAL: 0})
+    tenant = await accounts.create_tenant("acme", Limits(), terms)
+    assert (tenant.zone, tenant.price_ppm) == ("America/St_Johns", 1_250_000)
+    assert await accounts.list_tenants() == (tenant,)
+    assert await accounts.list_budgets(tenant.id) == (
+        Budget(DAY, 5_000_000, Balance()),
+        Budget(MONTH, None, Balance()),
+        Budget(TOTAL, 0, Balance()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("terms", "complaint"),
+    [
+        (Terms(zone="Mars/Olympus"), "'Mars/Olympus' is not a time zone"),
+        (Terms(zone="Europe"), "not a time zone"),
+        (Terms(price_ppm=-1), "multiplier"),
+        (Terms(budgets={DAY: -1}), "budget"),
+    ],
+)
+async def test_terms_that_make_no_sense_are_refused(accounts: Accounts, terms: Terms, complaint: str) -> None:
+    assert complaint in (await refusal(accounts.create_tenant("acme", Limits(), terms))).detail
+    assert await accounts.list_tenants() == ()
+
+
+async def test_budgets_are_changed_one_by_one_and_what_was_used_stays(accounts: Accounts) -> None:
+    tenant = await accounts.create_tenant("acme", Limits(), Terms(budgets={DAY: 1, MONTH: 2}))
+    await accounts.adjust(tenant.id, 500, reason="moved from another", actor="test")
+    await accounts.set_budgets(tenant.id, {DAY: None, TOTAL: 3})
+    limits = [budget.limit_micros for budget in await accounts.list_budgets(tenant.id)]
+    assert limits == [None, 2, 3]
+    assert await used(accounts, tenant.id) == [(0, 500)] * 3
+
+
+async def test_a_budget_below_nothing_changes_none(accounts: Accounts) -> None:
+    tenant = await accounts.create_tenant("acme", Limits(), Terms(budgets={DAY: 1}))
+    await refusal(accounts.set_budgets(tenant.id, {DAY: None, MONTH: -1}))
+    assert [budget.limit_micros for budget in await accounts.list_budgets(tenant.id)] == [1, None, None]
+
+
+async def test_money_needs_a_tenant(accounts: Accounts) -> None:
+    for awaitable in (
+        accounts.set_budgets("ten_x", {DAY: 1}),
+        accounts.list_budgets("ten_x"),
+        accounts.adjust("ten_x", 1, reason="goodwill", actor="test"),
+    ):
+        assert "gateway tenant list" in (await refusal(awaitable)).detail
+
+
+async def test_an_adjustment_stays_in_the_ledger_with_who_and_why(
+    accounts: Accounts, database: Database
+) -> None:
+    tenant = await accounts.create_tenant("acme", Limits(), Terms(zone="Pacific/Kiritimati"))
+    await accounts.adjust(tenant.id, 70_000, reason="  moved from another ", actor="cli:ada")
+    rows = await database.read(
+        lambda tx: tx.exec_driver_sql(
+            "SELECT kind, held_micros, spent_micros, day, month, at_ms, actor, reason FROM ledger"
+        ).fetchall()
+    )
+    assert [tuple(row) for row in rows] == [
+        ("adjust", 0, 70_000, "2027-01-15", "2027-01", NOW_MS, "cli:ada", "moved from another")
+    ]
+    assert await accounts.reconcile() == ()
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "\n\t"])
+async def test_an_adjustment_needs_a_reason(accounts: Accounts, reason: str) -> None:
+    tenant = await accounts.create_tenant("acme", Limits())
+    error = await refusal(accounts.adjust(tenant.id, 1, reason=reason, actor="test"))
+    assert "needs a reason" in error.detail
+    assert await used(accounts, tenant.id) == [(0, 0)] * 3
+
+
+async def test_an_adjustment_of_nothing_is_refused(accounts: Accounts) -> None:
+    tenant = await accounts.create_tenant("acme", Limits())
+    await refusal(accounts.adjust(tenant.id, 0, reason="goodwill", actor="test"))
+
+
+async def test_a_credit_is_at_most_what_was_spent_in_all(accounts: Accounts, clock: SetClock) -> None:
+    tenant = await accounts.create_tenant("acme", Limits())
+    await accounts.adjust(tenant.id, 70_000, reason="moved from another", actor="test")
+    clock.advance(86_400)
+    error = await refusal(accounts.adjust(tenant.id, -70_001, reason="goodwill", actor="test"))
+    assert "has spent $0.07 in all" in error.detail
+    await accounts.adjust(tenant.id, -70_000, reason="goodwill", actor="test")
+    assert await used(accounts, tenant.id) == [(0, -70_000), (0, 0), (0, 0)]
+    assert await accounts.reconcile() == ()

@@ -79,11 +79,13 @@ def taken_port() -> Iterator[int]:
 def test_help_names_every_command(shell: Shell) -> None:
     result = shell.run("--help")
     assert result.exit_code == 0
-    for name in ("serve", "demo", "emulator", "migrate", "tenant", "key"):
+    for name in ("serve", "demo", "emulator", "migrate", "tenant", "key", "ledger", "reconcile"):
         assert re.search(rf"^  {name} +\S", result.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "emulator", "migrate", "tenant", "key"])
+@pytest.mark.parametrize(
+    "command", ["serve", "demo", "emulator", "migrate", "tenant", "key", "ledger", "reconcile"]
+)
 def test_every_command_explains_itself(shell: Shell, command: str) -> None:
     result = shell.run(command, "-h")
     assert result.exit_code == 0
@@ -161,13 +163,16 @@ def test_a_tenant_is_created_for_people(shell: Shell) -> None:
 
 
 def test_a_tenant_is_created_for_programs(shell: Shell) -> None:
-    options = ["--rpm", "5", "--max-concurrent", "2", "--max-queued", "7", "--weight", "3"]
-    made = shell.json("tenant", "create", "acme", *options)
+    limits = ["--rpm", "5", "--max-concurrent", "2", "--max-queued", "7", "--weight", "3"]
+    terms = ["--zone", "Europe/Berlin", "--price-multiplier", "1.25"]
+    made = shell.json("tenant", "create", "acme", *limits, *terms)
     assert MOMENT.fullmatch(made.pop("created_at"))
     assert made.pop("id").startswith("ten_")
     assert made == {
         "name": "acme",
         "status": "active",
+        "zone": "Europe/Berlin",
+        "price_ppm": 1_250_000,
         "rpm": 5,
         "max_concurrent": 2,
         "max_queued": 7,

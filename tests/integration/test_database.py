@@ -329,7 +329,10 @@ async def test_listeners_hear_that_another_process_wrote(database: Database, tmp
     heard: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
     database.listen(heard.put_nowait)
     with closing(sqlite3.connect(tmp_path / "gateway.db")) as other, other:
-        other.execute("INSERT INTO tenants VALUES ('t', 'acme', 'active', 1, NULL, NULL, NULL, 1)")
+        other.execute(
+            "INSERT INTO tenants (id, name, status, created_at_ms, weight) "
+            "VALUES ('t', 'acme', 'active', 1, 1)"
+        )
     assert await heard.get() is None
 
 

@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 
 import gateway.db.migrate
 from gateway.db.migrate import migrate
+from gateway.db.reconciliation import find_differences
 from gateway.db.revision import current_revision
 from gateway.db.tables import SCHEMA_REVISION, metadata
 from gateway.errors import ConfigurationError
@@ -106,10 +107,110 @@ def test_down_to_nothing_and_up_again(path: Path) -> None:
     assert schema(path) == before
 
 
+ENDS = ("succeeded", "failed", "canceled", "expired")
+
+
+def insert(connection: sqlite3.Connection, table: str, **values: object) -> None:
+    names, marks = ", ".join(values), ", ".join("?" * len(values))
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
+
+
+def insert_old_task(connection: sqlite3.Connection, number: int, state: str) -> None:
+    """Of three clips at a cent each, two of which came before it ended."""
+    insert(
+        connection,
+        "tasks",
+        id=state,
+        tenant_id="t",
+        key_id="k",
+        key_seq=number,
+        tenant_seq=number,
+        route="r",
+        model="m",
+        state=state,
+        prompt="p",
+        sample_count=3,
+        metadata="{}",
+        price_micros=30_000,
+        emulated=0,
+        request_id="q",
+        created_at_ms=1_798_761_599_999,
+        deadline_at_ms=1,
+        not_before_ms=1,
+        attempt_count=1,
+        finished_at_ms=1_798_761_600_000 if state in ENDS else None,
+        lease_token="l" if state == "running" else None,
+    )
+    attempt = {"id": f"a{number}", "task_id": state, "number": 1, "deployment": "d", "state": "succeeded"}
+    insert(connection, "attempts", **attempt, started_at_ms=1, clips_asked=3, clips_delivered=2)
+    for index in range(2 if state in {"running", "succeeded"} else 0):
+        clip = {"task_id": state, "clip_index": index, "attempt_id": f"a{number}", "mime_type": "audio/wav"}
+        sizes = {"size_bytes": 1, "sha256": "s", "duration_s": 1.0, "sample_rate_hz": 1, "channels": 1}
+        insert(connection, "outputs", **clip, **sizes, object_name=f"{state}{index}")
+
+
+def insert_old_tasks(path: Path) -> None:
+    """A task in each state, in a database of the first revision."""
+    with closing(sqlite3.connect(path)) as old, old:
+        insert(old, "tenants", id="t", name="acme", status="active", created_at_ms=1, weight=1)
+        insert(old, "api_keys", id="k", tenant_id="t", name="key", sha256="s", created_at_ms=1)
+        for number, state in enumerate(("queued", "running", *ENDS), 1):
+            insert_old_task(old, number, state)
+
+
+def test_tasks_from_before_the_ledger_are_entered_in_it(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    run_alembic(path, "upgrade", "0001")
+    insert_old_tasks(path)
+    migrate(path)
+    with closing(sqlite3.connect(path)) as new:
+        entries = new.execute(
+            "SELECT task_id, kind, held_micros, spent_micros FROM ledger ORDER BY id"
+        ).fetchall()
+        periods = new.execute("SELECT DISTINCT day, month FROM ledger").fetchall()
+        balances = new.execute("SELECT period, held_micros, spent_micros FROM balances").fetchall()
+        terms = new.execute("SELECT zone, price_ppm FROM tenants").fetchall()
+    held = [(state, "hold", 30_000, 0) for state in ("queued", "running", *ENDS)]
+    settled = [("succeeded", "settle", -30_000, 20_000)]
+    released = [(state, "release", -30_000, 0) for state in ENDS[1:]]
+    assert sorted(entries) == sorted(held + settled + released)
+    assert periods == [("2026-12-31", "2026-12")]  # accepted a millisecond before the year ended
+    assert balances == [(period, 60_000, 20_000) for period in ("2026-12-31", "2026-12", "total")]
+    assert terms == [("UTC", 1_000_000)]
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.NullPool)
+    with engine.connect() as connection:
+        assert find_differences(connection) == ()
+    with closing(sqlite3.connect(path)) as new, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        new.execute("DELETE FROM ledger")
+
+
+def test_the_ledger_can_be_taken_back_and_nothing_else_goes_with_it(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    run_alembic(path, "upgrade", "0001")
+    insert_old_tasks(path)
+    before, rows = schema(path), contents(path)
+    migrate(path)
+    run_alembic(path, "downgrade", "0001")
+    assert schema(path) == before
+    assert constraints(path)["tenants"]
+    assert contents(path) == rows
+    migrate(path)
+    assert current_revision(path) == SCHEMA_REVISION
+
+
+def contents(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(path)) as connection:
+        tables = [name for name, sql in schema(path).items() if sql.startswith("CREATE TABLE")]
+        return {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+
+
 def test_migrating_again_changes_nothing(path: Path) -> None:
     migrate(path)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO tenants VALUES ('t', 'acme', 'active', 1, NULL, NULL, NULL, 1)")
+        connection.execute(
+            "INSERT INTO tenants (id, name, status, created_at_ms, weight) "
+            "VALUES ('t', 'acme', 'active', 1, 1)"
+        )
     before = schema(path)
     migrate(path)
     assert schema(path) == before

@@ -1,0 +1,51 @@
+"""Money on the command line: exact decimals in, millionths out, never a float."""
+
+from dataclasses import dataclass
+
+import click
+
+from gateway.model import parse_millionths
+
+
+@dataclass(frozen=True, slots=True)
+class NewLimit:
+    """A budget's limit as it was asked for, in micro-dollars. None lifts it."""
+
+    micros: int | None
+
+
+class Millionths(click.ParamType[int]):
+    """A number of at most six places, in millionths: dollars, or a factor."""
+
+    def __init__(self, name: str, *, signed: bool = False) -> None:
+        self.name = name
+        self._signed = signed
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        # A default has been converted before.
+        if isinstance(value, int):
+            return value
+        try:
+            number = parse_millionths(str(value))
+        except ValueError:
+            self.fail(
+                f"{value!r} is not a number like 25 or 0.06, with at most six decimal places.", param, ctx
+            )
+        if number < 0 and not self._signed:
+            self.fail(f"{value!r} is less than nothing.", param, ctx)
+        return number
+
+
+class BudgetLimit(click.ParamType[NewLimit]):
+    """Dollars, or the word none."""
+
+    name = "dollars"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> NewLimit:
+        return NewLimit(None if value == "none" else DOLLARS.convert(value, param, ctx))
+
+
+DOLLARS = Millionths("dollars")
+SIGNED_DOLLARS = Millionths("dollars", signed=True)
+DOLLARS_OR_NONE = BudgetLimit()
+FACTOR = Millionths("factor")

@@ -1,0 +1,135 @@
+"""Money: entries of the ledger, the balances they add up to, and budgets. Micro-dollars throughout."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from gateway.db.engine import Tx
+from gateway.db.tables import balances, budgets, ledger
+from gateway.model import BudgetWindow, Entry, EntryKind, Periods
+
+_tenant_id: sa.BindParameter[str] = sa.bindparam("tenant_id")
+
+_INSERT_ENTRY = sa.insert(ledger)
+_OPEN_BALANCE = sa.insert(balances).values(
+    tenant_id=sa.bindparam("of_tenant"),
+    period=sa.bindparam("in_period"),
+    held_micros=sa.bindparam("held"),
+    spent_micros=sa.bindparam("spent"),
+)
+_MOVE_BALANCE = (
+    sa.update(balances)
+    .where(balances.c.tenant_id == sa.bindparam("of_tenant"), balances.c.period == sa.bindparam("in_period"))
+    .values(
+        held_micros=balances.c.held_micros + sa.bindparam("held"),
+        spent_micros=balances.c.spent_micros + sa.bindparam("spent"),
+    )
+)
+_BUDGETS = sa.select(budgets.c.window, budgets.c.limit_micros).where(budgets.c.tenant_id == _tenant_id)
+_BALANCES = sa.select(balances.c.period, balances.c.held_micros, balances.c.spent_micros).where(
+    balances.c.tenant_id == _tenant_id, balances.c.period.in_(sa.bindparam("periods", expanding=True))
+)
+_HOLD = sa.select(ledger).where(ledger.c.task_id == sa.bindparam("task_id"), ledger.c.kind == "hold")
+_SET_BUDGET = upsert(budgets)
+_PUT_BUDGET = _SET_BUDGET.on_conflict_do_update(
+    index_elements=[budgets.c.tenant_id, budgets.c.window],
+    set_={"limit_micros": _SET_BUDGET.excluded.limit_micros},
+)
+_DROP_BUDGET = sa.delete(budgets).where(
+    budgets.c.tenant_id == _tenant_id, budgets.c.window == sa.bindparam("window")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What a tenant holds and has spent in a period."""
+
+    held_micros: int = 0
+    spent_micros: int = 0
+
+    @property
+    def used_micros(self) -> int:
+        return self.held_micros + self.spent_micros
+
+
+def add_entry(tx: Tx, entry: Entry) -> None:
+    """Append an entry and move the balances of its periods with it.
+
+    The database refuses a second hold, settlement or release of a task, and a settlement beside a release.
+    """
+    tx.execute(
+        _INSERT_ENTRY,
+        {
+            "tenant_id": entry.tenant_id,
+            "key_id": entry.key_id,
+            "task_id": entry.task_id,
+            "kind": entry.kind.value,
+            "held_micros": entry.held_micros,
+            "spent_micros": entry.spent_micros,
+            "day": entry.periods.day,
+            "month": entry.periods.month,
+            "at_ms": entry.at_ms,
+            "actor": entry.actor,
+            "reason": entry.reason,
+        },
+    )
+    moves = [
+        {
+            "of_tenant": entry.tenant_id,
+            "in_period": period,
+            "held": entry.held_micros,
+            "spent": entry.spent_micros,
+        }
+        for period in entry.periods.all()
+    ]
+    # An upsert would not do: taken as an insertion, it fails the check on what is held.
+    if tx.execute(_MOVE_BALANCE, moves).rowcount < len(moves):
+        # The first entry of a day, a month or a tenant.
+        kept = get_balances(tx, entry.tenant_id, entry.periods)
+        tx.execute(_OPEN_BALANCE, [move for move in moves if move["in_period"] not in kept])
+
+
+def get_hold(tx: Tx, task_id: str) -> Entry | None:
+    """The hold of a task; its settlement or release counts towards the same periods."""
+    row = tx.execute(_HOLD, {"task_id": task_id}).one_or_none()
+    if row is None:
+        return None
+    return Entry(
+        tenant_id=row.tenant_id,
+        key_id=row.key_id,
+        task_id=row.task_id,
+        kind=EntryKind(row.kind),
+        held_micros=row.held_micros,
+        spent_micros=row.spent_micros,
+        periods=Periods(row.day, row.month),
+        at_ms=row.at_ms,
+        actor=row.actor,
+        reason=row.reason,
+    )
+
+
+def put_budgets(tx: Tx, tenant_id: str, limits: Mapping[BudgetWindow, int]) -> None:
+    """Set the budgets named; others stay. Changing one never changes what was used."""
+    for window, limit_micros in limits.items():
+        tx.execute(
+            _PUT_BUDGET, {"tenant_id": tenant_id, "window": window.value, "limit_micros": limit_micros}
+        )
+
+
+def drop_budgets(tx: Tx, tenant_id: str, windows: Iterable[BudgetWindow]) -> None:
+    for window in windows:
+        tx.execute(_DROP_BUDGET, {"tenant_id": tenant_id, "window": window.value})
+
+
+def get_budgets(tx: Tx, tenant_id: str) -> dict[BudgetWindow, int]:
+    """Limits by window; one without a budget is absent."""
+    rows = tx.execute(_BUDGETS, {"tenant_id": tenant_id})
+    return {BudgetWindow(row.window): row.limit_micros for row in rows}
+
+
+def get_balances(tx: Tx, tenant_id: str, periods: Periods) -> dict[str, Balance]:
+    """Balances by period name; a period without entries is absent."""
+    rows = tx.execute(_BALANCES, {"tenant_id": tenant_id, "periods": list(periods.all())})
+    return {row.period: Balance(row.held_micros, row.spent_micros) for row in rows}

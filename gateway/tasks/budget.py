@@ -1,0 +1,92 @@
+"""Prices and budgets: what clips cost a tenant, and whether that still fits. Pure."""
+
+from collections.abc import Mapping
+
+from gateway.accounts.calendar import local_time, periods_at, resets_at_ms
+from gateway.db.ledger import Balance
+from gateway.errors import BudgetSpent, BudgetState
+from gateway.model import BudgetWindow, Periods, Task, TaskState, Tenant, format_usd
+
+_EMPTY = Balance()
+_PPM = 1_000_000
+_WARN_AT_PERCENT = (100, 80)
+# The one that bars the way longest comes first: coming back must not meet another that was spent as well.
+_LONGEST_FIRST = (BudgetWindow.TOTAL, BudgetWindow.MONTH, BudgetWindow.DAY)
+
+
+def price_for(tenant: Tenant, list_price_micros: int) -> int:
+    """The tenant's price of one clip: the list price times its multiplier, rounded half up."""
+    return (list_price_micros * tenant.price_ppm + _PPM // 2) // _PPM
+
+
+def charge_for(task: Task, state: TaskState, delivered: int) -> int:
+    """What a task costs that ends so: each clip delivered by one that succeeded, nothing else.
+
+    Exact, since a task's price is a whole number for each of its clips.
+    """
+    return task.price_micros // task.spec.sample_count * delivered if state is TaskState.SUCCEEDED else 0
+
+
+def check_budgets(
+    limits: Mapping[BudgetWindow, int],
+    balances: Mapping[str, Balance],
+    *,
+    price_micros: int,
+    now_ms: int,
+    zone: str,
+) -> None:
+    """Raises `BudgetSpent` for the budget, of those that the price does not fit into, that lasts longest."""
+    periods = periods_at(now_ms, zone)
+    for window in _LONGEST_FIRST:
+        if window not in limits:
+            continue
+        balance = balances.get(periods.named(window), _EMPTY)
+        if balance.used_micros + price_micros <= limits[window]:
+            continue
+        # A price above the whole budget will not fit later either.
+        reset_ms = resets_at_ms(window, now_ms, zone) if price_micros <= limits[window] else None
+        state = BudgetState(
+            window=window.value,
+            limit_micros=limits[window],
+            held_micros=balance.held_micros,
+            spent_micros=balance.spent_micros,
+            price_micros=price_micros,
+            resets_at_ms=reset_ms,
+        )
+        retry_after_s = None if reset_ms is None else (reset_ms - now_ms + 999) // 1000
+        raise BudgetSpent(_explain(state, zone), budget=state, retry_after_s=retry_after_s)
+
+
+def nearly_spent(
+    limits: Mapping[BudgetWindow, int],
+    balances: Mapping[str, Balance],
+    periods: Periods,
+    *,
+    price_micros: int,
+) -> tuple[str, ...]:
+    """A sentence for each budget that stands at 80 % or 100 % once this price is held."""
+    found = []
+    for window, limit_micros in limits.items():
+        used_micros = balances.get(periods.named(window), _EMPTY).used_micros + price_micros
+        share = next((p for p in _WARN_AT_PERCENT if used_micros * 100 >= p * limit_micros), None)
+        if share is not None:
+            found.append(
+                f"{share} % of the {window.value} budget is used: "
+                f"${format_usd(used_micros)} of ${format_usd(limit_micros)} is spent or held."
+            )
+    return tuple(found)
+
+
+def _explain(state: BudgetState, zone: str) -> str:
+    left_micros = max(0, state.limit_micros - state.held_micros - state.spent_micros)
+    again = (
+        f"It starts anew at {local_time(state.resets_at_ms, zone)}; until then ask for fewer clips, or your"
+        if state.resets_at_ms is not None
+        else "Ask for fewer clips, or your"
+    )
+    return (
+        f"This request costs ${format_usd(state.price_micros)}, and of the {state.window} budget of "
+        f"${format_usd(state.limit_micros)} there is ${format_usd(left_micros)} left: "
+        f"${format_usd(state.spent_micros)} is spent, ${format_usd(state.held_micros)} held for tasks that "
+        f"have not ended. {again} platform team for more."
+    )

@@ -1,0 +1,254 @@
+"""Whatever happens, in whatever order: the books add up, nothing is below zero, no budget is overshot."""
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gateway.accounts.service import Accounts
+from gateway.db import work
+from gateway.db.engine import Database, Tx
+from gateway.db.migrate import migrate
+from gateway.db.work import AttemptEnd, Lease
+from gateway.errors import BudgetSpent, GatewayError, LimitReached
+from gateway.model import ApiKey, BudgetWindow, MusicSpec, TaskState
+from gateway.tasks import charging
+from gateway.tasks.admission import Defaults, admit
+from gateway.tasks.ids import IdMaker
+from tests.clock import SetClock
+from tests.factories import a_clip, a_task, keep_key, keep_tenant
+
+LEASE_MS = 60_000
+EXAMPLES = 40
+STEPS = 30
+AMOUNT = st.integers(0, 2_000_000)
+
+
+class MoneyMachine(RuleBasedStateMachine):
+    """A gateway's transactions, one after another, with a worker that may die between any two."""
+
+    migrated: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = tempfile.TemporaryDirectory()
+        self._file = Path(shutil.copy(self.migrated, self._directory.name))
+        self._loop = asyncio.new_event_loop()
+        self._clock = SetClock()
+        self._leases: list[Lease] = []
+        self._database = self._run(Database.open(self._file))
+        self._keys = [self._run(self._make_key(zone)) for zone in ("Europe/Berlin", "Pacific/Pago_Pago")]
+
+    def teardown(self) -> None:
+        self._run(self._database.close())
+        self._loop.close()
+        self._directory.cleanup()
+
+    # What may happen
+
+    @initialize()
+    def begin(self) -> None:
+        """Each tenant has two tasks, one of them running, so that anything may come first."""
+        for tenant in (0, 1):
+            self.submit(tenant, 4)
+            self.claim()
+            self.submit(tenant, 1)
+
+    @rule(tenant=st.integers(0, 1), clips=st.integers(1, 4))
+    def submit(self, tenant: int, clips: int) -> None:
+        now_ms = self._clock.now_ms()
+        task = a_task(
+            self._keys[tenant],
+            created_at_ms=now_ms,
+            spec=MusicSpec("x", sample_count=clips),
+            price_micros=clips * 60_000,
+        )
+        limits = self._limits(task.tenant_id)
+        try:
+            self._write(lambda tx: admit(tx, task, deadline_at_ms=now_ms + 1, defaults=Defaults(8, 5)))
+        except LimitReached:
+            return
+        except BudgetSpent as refusal:
+            told = BudgetWindow(refusal.budget.window)
+            held, spent = self._used(task.tenant_id)[told]
+            fits = held + spent + refusal.budget.price_micros <= limits[told]
+            assert not fits  # noqa: PT017 - any step may be refused; this says that it was rightly
+            return
+        for window, limit_micros in limits.items():
+            assert sum(self._used(task.tenant_id)[window]) <= limit_micros
+
+    @rule()
+    def claim(self) -> None:
+        now_ms = self._clock.now_ms()
+
+        def write(tx: Tx) -> Lease | None:
+            ready = [queue.task_id for queue in work.list_queues(tx, now_ms=now_ms) if queue.task_id]
+            if not ready:
+                return None
+            token = secrets.token_hex(8)
+            return work.claim(tx, ready[0], token=token, now_ms=now_ms, expires_at_ms=now_ms + LEASE_MS)
+
+        lease = self._write(write)
+        if lease is not None:
+            self._leases.append(lease)
+
+    @rule()
+    def work(self) -> None:
+        """An uneventful life, so that there are ends enough."""
+        self.claim()
+        if self._leases:
+            self._write(partial(self._finish, self._leases.pop(), TaskState.SUCCEEDED, 1))
+
+    @precondition(lambda self: self._leases)
+    @rule(data=st.data(), state=st.sampled_from([TaskState.SUCCEEDED, TaskState.FAILED]), dies=st.booleans())
+    def end(self, data: st.DataObject, state: TaskState, *, dies: bool) -> None:
+        """A worker ends a task, twice if it hears no answer; if it dies half way, nothing has happened."""
+        lease = data.draw(st.sampled_from(self._leases))
+        count = lease.task.spec.sample_count
+        clips = data.draw(st.integers(1, count)) if state is TaskState.SUCCEEDED else 0
+
+        def write(tx: Tx) -> None:
+            self._finish(lease, state, clips, tx)
+            if dies:
+                raise GatewayError("the lights went out")
+
+        self._leases.remove(lease)
+        for _ in range(2):
+            with contextlib.suppress(GatewayError):
+                self._write(write)
+
+    @precondition(lambda self: self._leases)
+    @rule(data=st.data(), forgets=st.booleans())
+    def give_back(self, data: st.DataObject, *, forgets: bool) -> None:
+        lease = data.draw(st.sampled_from(self._leases))
+        if forgets:
+            self._leases.remove(lease)
+        now_ms = self._clock.now_ms()
+        self._write(
+            lambda tx: work.requeue(
+                tx, lease.task.id, token=lease.token, not_before_ms=now_ms, reason="drain", now_ms=now_ms
+            )
+        )
+
+    @rule(sleeps=st.booleans())
+    def kill(self, *, sleeps: bool) -> None:
+        """Every worker is gone and its leases run out; one that only slept will try its own all the same."""
+        if not sleeps:
+            self._leases.clear()
+        self._clock.advance(LEASE_MS / 1000 + 1)
+        self._write(lambda tx: work.expire_leases(tx, now_ms=self._clock.now_ms()))
+
+    @rule()
+    def restart(self) -> None:
+        self._run(self._database.close())
+        self._database = self._run(Database.open(self._file))
+
+    @rule(tenant=st.integers(0, 1), micros=st.integers(-200_000, 200_000))
+    def adjust(self, tenant: int, micros: int) -> None:
+        tenant_id = self._keys[tenant].tenant_id
+        spent = self._used(tenant_id)[BudgetWindow.TOTAL][1]
+        try:
+            self._run(self._accounts.adjust(tenant_id, micros, reason="machine", actor="test"))
+        except GatewayError:
+            assert micros == 0 or spent + micros < 0
+        else:
+            assert self._used(tenant_id)[BudgetWindow.TOTAL][1] == spent + micros
+
+    @rule(tenant=st.integers(0, 1), window=st.sampled_from(BudgetWindow), limit=st.none() | AMOUNT)
+    def set_budget(self, tenant: int, window: BudgetWindow, limit: int | None) -> None:
+        tenant_id = self._keys[tenant].tenant_id
+        before = self._used(tenant_id)
+        self._run(self._accounts.set_budgets(tenant_id, {window: limit}))
+        assert self._used(tenant_id) == before
+
+    @rule(hours=st.sampled_from([1, 11, 24, 24 * 20]))
+    def pass_time(self, hours: int) -> None:
+        self._clock.advance(hours * 3600)
+
+    # What must hold
+
+    @invariant()
+    def the_books_add_up(self) -> None:
+        assert self._run(self._accounts.reconcile()) == ()
+
+    @invariant()
+    def nothing_is_below_zero(self) -> None:
+        with closing(sqlite3.connect(self._file)) as raw:
+            (least,) = raw.execute("SELECT min(held_micros) FROM balances").fetchone()
+            (spent,) = raw.execute("SELECT min(spent_micros) FROM balances WHERE period = 'total'").fetchone()
+            assert min(least or 0, spent or 0) >= 0
+
+    # Help
+
+    @property
+    def _accounts(self) -> Accounts:
+        new_id = IdMaker(self._clock, secrets.token_bytes)
+        return Accounts(self._database, self._clock, new_id, secrets.choice)
+
+    async def _make_key(self, zone: str) -> ApiKey:
+        tenant = await keep_tenant(self._database, zone=zone, price_ppm=1_234_567)
+        await self._accounts.set_budgets(tenant.id, {BudgetWindow.MONTH: 6 * 74_074})
+        return await keep_key(self._database, tenant)
+
+    def _finish(self, lease: Lease, state: TaskState, clips: int, tx: Tx) -> None:
+        """As the pipeline does it: whoever lost the lease writes nothing."""
+        if not work.holds(tx, lease.task.id, lease.token):
+            return
+        now_ms, task = self._clock.now_ms(), lease.task
+        attempt = secrets.token_hex(8)
+        work.begin_attempt(
+            tx, task.id, token=lease.token, attempt_id=attempt, deployment="d", clips_asked=1, now_ms=now_ms
+        )
+        stored = tuple(a_clip(task, index) for index in range(clips))
+        work.end_attempt(tx, task.id, AttemptEnd(attempt, "succeeded", stored), now_ms=now_ms)
+        work.finish(tx, task.id, token=lease.token, state=state, error=None, now_ms=now_ms)
+        charging.conclude(tx, task, state, delivered=work.count_clips(tx, task.id), now_ms=now_ms)
+
+    def _limits(self, tenant_id: str) -> dict[BudgetWindow, int]:
+        budgets = self._run(self._accounts.list_budgets(tenant_id))
+        return {each.window: each.limit_micros for each in budgets if each.limit_micros is not None}
+
+    def _used(self, tenant_id: str) -> dict[BudgetWindow, tuple[int, int]]:
+        budgets = self._run(self._accounts.list_budgets(tenant_id))
+        return {each.window: (each.used.held_micros, each.used.spent_micros) for each in budgets}
+
+    def _run(self, awaitable: Any) -> Any:
+        return self._loop.run_until_complete(awaitable)
+
+    def _write(self, function: Any) -> Any:
+        return self._run(self._database.write(function))
+
+
+@pytest.mark.slow
+def test_the_books_add_up_whatever_happens(tmp_path: Path) -> None:
+    migrate(tmp_path / "gateway.db")
+    machine = type("Machine", (MoneyMachine,), {"migrated": tmp_path / "gateway.db"})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
