@@ -48,6 +48,7 @@ from gateway.upstream.client import VertexClient
 from gateway.upstream.lyria2 import Lyria2
 from gateway.upstream.musicgen import MusicGen
 from gateway.upstream.network import pulling_transport
+from gateway.upstream.trust import LateContext
 
 _SECRET_BYTES = 32
 # Each running task holds one connection to Vertex, and its clips one to Cloud Storage.
@@ -179,8 +180,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
 
 def _http_client(settings: Settings) -> httpx.AsyncClient:
     connections = settings.concurrency * _CONNECTIONS_PER_TASK + _SPARE_CONNECTIONS
-    # Made once: loading the certificate authorities takes longer than the rest of the client.
-    context = httpx.create_ssl_context()
+    context = LateContext(httpx.create_ssl_context)
     return httpx.AsyncClient(
         verify=context,
         # Mounted rather than given as the transport, so that proxy variables are still honoured.

@@ -18,6 +18,8 @@ from typing import Any, cast
 import httpcore
 import httpx
 
+from gateway.upstream.trust import LateContext
+
 READ_BUFFER_BYTES = 128 << 10
 
 
@@ -122,6 +124,8 @@ class PulledStream(httpcore.AsyncNetworkStream):
         """The same connection, encrypted. Raises httpcore's ConnectError and ConnectTimeout."""
         try:
             async with _mapped(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
+                if isinstance(ssl_context, LateContext):
+                    ssl_context = await ssl_context.ready()
                 transport = await asyncio.get_running_loop().start_tls(
                     self._transport, self._protocol, ssl_context, server_hostname=server_hostname
                 )

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gateway.upstream.network import PulledStream, PullingBackend, pulling_transport
+from gateway.upstream.trust import LateContext
 from tests.vertexstub import a_transport
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -354,5 +355,44 @@ def test_a_connection_closed_while_idle_is_not_used_again(run):
             for _ in range(3):
                 assert (await client.get(f"http://127.0.0.1:{port}/")).text == "ok"
                 await asyncio.sleep(0.05)
+
+    run(main())
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["our transport", "httpx's own"])
+def test_authorities_are_read_once_and_only_for_tls(run, certificate, ours):
+    made: list[ssl.SSLContext] = []
+
+    def make() -> ssl.SSLContext:
+        made.append(ssl.create_default_context(cafile=certificate))
+        return made[-1]
+
+    async def main() -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+        late = LateContext(make)
+        options = {"transport": pulling_transport(verify=late)} if ours else {"verify": late}
+        async with (
+            serving(answering(b"plain")) as plain,
+            serving(answering(b"secret"), tls) as secret,
+            httpx.AsyncClient(trust_env=False, **options) as client,
+        ):
+            assert (await client.get(f"http://127.0.0.1:{plain}/")).content == b"plain"
+            assert made == []
+            answers = await asyncio.gather(*[client.get(f"https://127.0.0.1:{secret}/") for _ in range(3)])
+            assert {answer.content for answer in answers} == {b"secret"}
+            assert len(made) == 1
+
+    run(main())
+
+
+def test_who_is_not_trusted_stays_so(run, certificate):
+    async def main() -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+        transport = pulling_transport(verify=LateContext(ssl.create_default_context))
+        async with serving(answering(b""), tls) as port, httpx.AsyncClient(transport=transport) as client:
+            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                await client.get(f"https://127.0.0.1:{port}/")
 
     run(main())
