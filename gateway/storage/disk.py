@@ -20,7 +20,7 @@ CONTENT = "content"
 ABOUT = "about.json"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR})
-_PUBLISH_TRIES = 5
+_PUBLISH_TRIES = 100
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -135,8 +135,12 @@ def probe(incoming: Path, *, least_free_bytes: int) -> None:
 
 def _rename_into_place(folder: Path, target: Path) -> None:
     for _ in range(_PUBLISH_TRIES):
+        new = [parent for parent in target.parents if not parent.is_dir()]
         try:
-            _make_folders(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, FileExistsError):
+            continue  # made and removed by others in between
+        try:
             folder.rename(target)
         except FileNotFoundError:
             continue  # the deletion of the last object beside us took the parent away
@@ -144,19 +148,12 @@ def _rename_into_place(folder: Path, target: Path) -> None:
             if error.errno in _TAKEN:
                 raise StorageError("An object of this name exists already.", internal=str(target)) from error
             raise
+        # Not before: every moment between making a folder and filling it is one in which it can be removed.
+        for made in new:
+            with suppress(FileNotFoundError):
+                _sync_folder(made.parent)
         return
     raise StorageError("The audio directory cannot be used.", internal=f"{target.parent} keeps vanishing")
-
-
-def _make_folders(folder: Path) -> None:
-    """Make the folder durably: each new entry is synced in its parent."""
-    if folder.is_dir():
-        return
-    _make_folders(folder.parent)
-    with suppress(FileExistsError):
-        folder.mkdir()
-    with suppress(FileNotFoundError):
-        _sync_folder(folder.parent)
 
 
 def _sync_and_close(file: BinaryIO) -> None:
