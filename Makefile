@@ -1,5 +1,5 @@
 # `make` lists the targets. Everything is installed into .venv from hash-locked files; nothing else on the
-# machine is changed, except that `setup-dev` adds the Debian packages that the image tests need.
+# machine is changed, except that `setup-dev` adds the Debian packages that the image tests need, and `bench` wrk.
 
 PYTHON ?= python3
 VENV := .venv
@@ -49,9 +49,10 @@ lock: $(STAMPS)/venv ## Re-create the requirement files; UPGRADE=1 takes newer v
 	$(LOCK) -o requirements-dev.txt pyproject.toml --extra dev
 	$(LOCK) -o requirements.txt pyproject.toml --constraints requirements-dev.txt
 	$(LOCK) -o requirements-build.txt --group build --constraints requirements-dev.txt
+	$(LOCK) -o tests/bench/requirements-litellm.txt tests/bench/requirements-litellm.in
 
-bench: setup-dev ## Measure throughput, latency and memory.
-	$(BIN)/python -m tests.bench
+bench: setup-dev $(STAMPS)/wrk ## Measure throughput, latency, memory and start (tests/bench/README.md).
+	$(BIN)/python -m tests.bench $(BENCH)
 
 image: ## Build the container image with Docker, Podman or Buildah, whichever is there.
 	@engine=$$(command -v docker || command -v podman || command -v buildah) \
@@ -59,7 +60,7 @@ image: ## Build the container image with Docker, Podman or Buildah, whichever is
 	exec "$$engine" build --tag gateway .
 
 clean: ## Remove the environment and every cache; ./data stays.
-	rm -rf $(VENV) dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) .bench dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
 	find gateway tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -91,22 +92,33 @@ $(STAMPS)/setup-dev: $(STAMPS)/setup requirements-dev.txt
 	@$(UV) pip install --quiet --require-hashes -r requirements-dev.txt
 	@touch $@
 
+# Installs Debian packages: $(1) are their names, $(2) says who needs them, $(3) what becomes of those without.
+define INSTALL_PACKAGES
+if ! command -v apt-get >/dev/null; then \
+	echo "$(2) $(1), from Debian: $(3)." >&2; \
+	exit 0; \
+elif [ "$$(id -u)" = 0 ]; then sudo=; \
+elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
+else \
+	echo "$(2): sudo apt-get install $(1). Without, $(3)." >&2; \
+	exit 0; \
+fi; \
+$$sudo apt-get update -qq; \
+$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
+endef
+
 # The image tests build the Dockerfile for real. Where that cannot be (no apt-get, no rights) the other tests
 # still run, and those say what they miss.
 SYSTEM_PACKAGES := buildah debootstrap debian-archive-keyring
 $(STAMPS)/system: Makefile
 	@set -e; mkdir -p $(STAMPS); \
 	if command -v buildah >/dev/null && command -v debootstrap >/dev/null; then touch $@; exit 0; fi; \
-	if ! command -v apt-get >/dev/null; then \
-		echo "The image tests need $(SYSTEM_PACKAGES), which are Debian packages: they will not run here." >&2; \
-		exit 0; \
-	elif [ "$$(id -u)" = 0 ]; then sudo=; \
-	elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
-	else \
-		echo "The image tests need: sudo apt-get install $(SYSTEM_PACKAGES). Without, they will not run." >&2; \
-		exit 0; \
-	fi; \
-	$$sudo apt-get update -qq; \
-	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		$(SYSTEM_PACKAGES) >/dev/null; \
+	$(call INSTALL_PACKAGES,$(SYSTEM_PACKAGES),The image tests need,they will not run); \
+	touch $@
+
+# The load generator. Without it the benchmark says which measurements are left.
+$(STAMPS)/wrk: Makefile
+	@set -e; mkdir -p $(STAMPS); \
+	if command -v wrk >/dev/null; then touch $@; exit 0; fi; \
+	$(call INSTALL_PACKAGES,wrk,The benchmark needs,most of it will not run); \
 	touch $@

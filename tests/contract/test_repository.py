@@ -14,6 +14,7 @@ from gateway.accounts import keys
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-build.txt")
+BENCH_LOCK = "tests/bench/requirements-litellm.txt"
 
 TOP_LEVEL = {
     # The project itself.
@@ -38,12 +39,12 @@ def tracked() -> list[str]:
 # Requirement files
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*LOCKS, BENCH_LOCK])
 def test_lock_names_no_address(name: str) -> None:
     assert "://" not in (ROOT / name).read_text()
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*LOCKS, BENCH_LOCK])
 def test_every_locked_package_has_hashes(name: str) -> None:
     entries = locked_entries(name)
     assert entries
