@@ -7,21 +7,25 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.db.engine import Tx
+from gateway.db.prepared import Prepared
 from gateway.db.tables import balances, budgets, ledger
 from gateway.model import BudgetWindow, Entry, EntryKind, Periods
 
 _tenant_id: sa.BindParameter[str] = sa.bindparam("tenant_id")
 
-_INSERT_ENTRY = sa.insert(ledger)
+_INSERT_ENTRY = Prepared(sa.insert(ledger))
 _OPEN_BALANCE = sa.insert(balances).values(
     tenant_id=sa.bindparam("of_tenant"),
     period=sa.bindparam("in_period"),
     held_micros=sa.bindparam("held"),
     spent_micros=sa.bindparam("spent"),
 )
-_MOVE_BALANCE = (
+_MOVE_BALANCES = Prepared(
     sa.update(balances)
-    .where(balances.c.tenant_id == sa.bindparam("of_tenant"), balances.c.period == sa.bindparam("in_period"))
+    .where(
+        balances.c.tenant_id == sa.bindparam("of_tenant"),
+        balances.c.period.in_([sa.bindparam(f"in_{window.value}") for window in BudgetWindow]),
+    )
     .values(
         held_micros=balances.c.held_micros + sa.bindparam("held"),
         spent_micros=balances.c.spent_micros + sa.bindparam("spent"),
@@ -31,7 +35,9 @@ _BUDGETS = sa.select(budgets.c.window, budgets.c.limit_micros).where(budgets.c.t
 _BALANCES = sa.select(balances.c.period, balances.c.held_micros, balances.c.spent_micros).where(
     balances.c.tenant_id == _tenant_id, balances.c.period.in_(sa.bindparam("periods", expanding=True))
 )
-_HOLD = sa.select(ledger).where(ledger.c.task_id == sa.bindparam("task_id"), ledger.c.kind == "hold")
+_HOLD = Prepared(
+    sa.select(ledger).where(ledger.c.task_id == sa.bindparam("task_id"), ledger.c.kind == "hold")
+)
 _SET_BUDGET = upsert(budgets)
 _PUT_BUDGET = _SET_BUDGET.on_conflict_do_update(
     index_elements=[budgets.c.tenant_id, budgets.c.window],
@@ -59,8 +65,8 @@ def add_entry(tx: Tx, entry: Entry) -> None:
 
     The database refuses a second hold, settlement or release of a task, and a settlement beside a release.
     """
-    tx.execute(
-        _INSERT_ENTRY,
+    _INSERT_ENTRY.run(
+        tx,
         {
             "tenant_id": entry.tenant_id,
             "key_id": entry.key_id,
@@ -75,25 +81,19 @@ def add_entry(tx: Tx, entry: Entry) -> None:
             "reason": entry.reason,
         },
     )
-    moves = [
-        {
-            "of_tenant": entry.tenant_id,
-            "in_period": period,
-            "held": entry.held_micros,
-            "spent": entry.spent_micros,
-        }
-        for period in entry.periods.all()
-    ]
+    move = {"of_tenant": entry.tenant_id, "held": entry.held_micros, "spent": entry.spent_micros}
+    periods = {f"in_{window.value}": entry.periods.named(window) for window in BudgetWindow}
     # An upsert would not do: taken as an insertion, it fails the check on what is held.
-    if tx.execute(_MOVE_BALANCE, moves).rowcount < len(moves):
+    if _MOVE_BALANCES.run(tx, move | periods) < len(periods):
         # The first entry of a day, a month or a tenant.
         kept = get_balances(tx, entry.tenant_id, entry.periods)
-        tx.execute(_OPEN_BALANCE, [move for move in moves if move["in_period"] not in kept])
+        new = [period for period in periods.values() if period not in kept]
+        tx.execute(_OPEN_BALANCE, [move | {"in_period": period} for period in new])
 
 
 def get_hold(tx: Tx, task_id: str) -> Entry | None:
     """The hold of a task; its settlement or release counts towards the same periods."""
-    row = tx.execute(_HOLD, {"task_id": task_id}).one_or_none()
+    row = _HOLD.one_or_none(tx, {"task_id": task_id})
     if row is None:
         return None
     return Entry(

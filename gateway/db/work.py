@@ -144,7 +144,9 @@ _INSERT_OUTPUT = Prepared(sa.insert(outputs))
 _STORED = (
     sa.select(outputs).where(outputs.c.task_id == sa.bindparam("task_id")).order_by(outputs.c.clip_index)
 )
-_COUNT_CLIPS = sa.select(sa.func.count()).where(outputs.c.task_id == sa.bindparam("task_id"))
+_COUNT_CLIPS = Prepared(
+    sa.select(sa.func.count().label("clips")).where(outputs.c.task_id == sa.bindparam("task_id"))
+)
 _SPENT = sa.select(sa.func.count()).where(
     attempts.c.task_id == sa.bindparam("task_id"),
     sa.or_(attempts.c.fault.is_(None), attempts.c.fault.not_in(["busy", "not_sent"])),
@@ -292,7 +294,7 @@ def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
 
 
 def count_clips(tx: Tx, task_id: str) -> int:
-    return tx.execute(_COUNT_CLIPS, {"task_id": task_id}).scalar_one()
+    return int(_COUNT_CLIPS.one_or_none(tx, {"task_id": task_id}).clips)
 
 
 def finish(
