@@ -5,8 +5,10 @@
     │   ├── InvalidRequest      one or more fields are wrong (names each of them)
     │   ├── BodyTooLarge
     │   └── UnsupportedMedia
-    ├── Unauthorized            no key, or not a key of ours; never says which
+    ├── Unauthorized            no key, not a key of ours (never says which), or one that was stopped
+    ├── Forbidden               the key is good, but may not do this
     ├── NotFound                no such thing *of yours*
+    ├── Conflict                it contradicts what is there already
     ├── LimitReached            a limit of the key or tenant; says when to come back
     ├── BudgetSpent             the price does not fit into what is left; says when that starts anew
     ├── Unavailable             ours to mend (database, storage, draining); come back soon
@@ -30,6 +32,14 @@ class ErrorCode(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     UNAUTHORIZED = "unauthorized"
+    KEY_REVOKED = "key_revoked"
+    KEY_EXPIRED = "key_expired"
+    KEY_DISABLED = "key_disabled"
+    TENANT_SUSPENDED = "tenant_suspended"
+    NOT_ALLOWED = "not_allowed"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     ROUTE_NOT_FOUND = "route_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     TASK_NOT_FOUND = "task_not_found"
@@ -111,8 +121,16 @@ class Unauthorized(GatewayError):  # noqa: N818
     code = ErrorCode.UNAUTHORIZED
 
 
+class Forbidden(GatewayError):  # noqa: N818
+    code = ErrorCode.NOT_ALLOWED
+
+
 class NotFound(GatewayError):  # noqa: N818
     code = ErrorCode.TASK_NOT_FOUND
+
+
+class Conflict(GatewayError):  # noqa: N818
+    code = ErrorCode.CONFLICT
 
 
 @dataclass(frozen=True, slots=True)

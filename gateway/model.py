@@ -121,7 +121,10 @@ class TaskError:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A row of ``tasks`` with its clips. Times are milliseconds since the Unix epoch, UTC."""
+    """A row of ``tasks`` with its clips. Times are milliseconds since the Unix epoch, UTC.
+
+    ``test`` tasks were asked for with a test key. ``webhook_url`` is told of this task's end.
+    """
 
     id: str
     tenant_id: str
@@ -138,6 +141,8 @@ class Task:
     attempt_count: int = 0
     error: TaskError | None = None
     emulated: bool = False
+    test: bool = False
+    webhook_url: str | None = None
     request_id: str = ""
     traceparent: str | None = None
     clips: tuple[Clip, ...] = field(default=())
@@ -201,12 +206,26 @@ class TenantStatus(StrEnum):
     SUSPENDED = "suspended"
 
 
+class AudioFormat(StrEnum):
+    """What audio can be delivered as."""
+
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+    OGG = "ogg"
+    OPUS = "opus"
+
+
+#: Shares of a budget, in whole percent, at which a tenant that names none is warned.
+WARN_PERCENTS = (80, 100)
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A team. None means the documented default of that limit.
+    """A team. None means the documented default of that limit, or no restriction.
 
     ``zone`` is an IANA time zone: the tenant's days and months begin there. ``price_ppm`` multiplies list
-    prices, in millionths.
+    prices, in millionths. ``warn_percents`` are the shares of a budget at which to warn.
     """
 
     id: str
@@ -219,11 +238,61 @@ class Tenant:
     max_concurrent: int | None = None
     max_queued: int | None = None
     weight: int = 1
+    allowed_models: tuple[str, ...] | None = None
+    allowed_formats: tuple[str, ...] | None = None
+    retention_days: int | None = None
+    warn_percents: tuple[int, ...] = WARN_PERCENTS
+
+
+class Role(StrEnum):
+    """What a person may do within a tenant."""
+
+    OWNER = "owner"
+    DEVELOPER = "developer"
+    VIEWER = "viewer"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A person of a tenant, known by the address that they sign in with."""
+
+    tenant_id: str
+    email: str
+    role: Role
+    created_at_ms: int
+
+
+class KeyMode(StrEnum):
+    """Live keys reach Google's models and cost money; test keys reach the emulator and cost nothing."""
+
+    LIVE = "live"
+    TEST = "test"
+
+
+class Scope(StrEnum):
+    """What a key may be used for."""
+
+    GENERATE = "generate"
+    READ = "read"
+
+
+class KeyState(StrEnum):
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+ALL_SCOPES = frozenset(Scope)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as the database knows it: never the secret, only its SHA-256 (hex)."""
+    """A key as the database knows it: never the secret, only its SHA-256 (hex).
+
+    ``id`` stays the same through rotations. ``allowed_models`` None means all that the tenant may use.
+    ``rotation_sha256`` is the hash of the name that the caller gave the rotation which made this secret.
+    """
 
     id: str
     tenant_id: str
@@ -233,6 +302,36 @@ class ApiKey:
     rpm: int | None = None
     expires_at_ms: int | None = None
     revoked_at_ms: int | None = None
+    mode: KeyMode = KeyMode.LIVE
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+    scopes: frozenset[Scope] = ALL_SCOPES
+    allowed_models: tuple[str, ...] | None = None
+    max_queued: int | None = None
+    disabled_at_ms: int | None = None
+    last_used_at_ms: int | None = None
+    created_by: str = ""
+    rotated_at_ms: int | None = None
+    rotation_sha256: str | None = None
+
+    def state_at(self, now_ms: int) -> KeyState:
+        """Revoked is for good and outweighs expired, which outweighs disabled."""
+        if self.revoked_at_ms is not None:
+            return KeyState.REVOKED
+        if self.expires_at_ms is not None and now_ms >= self.expires_at_ms:
+            return KeyState.EXPIRED
+        return KeyState.DISABLED if self.disabled_at_ms is not None else KeyState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class RetiredSecret:
+    """A secret that a rotation replaced; it is good until ``expires_at_ms``."""
+
+    sha256: str
+    key_id: str
+    retired_at_ms: int
+    expires_at_ms: int
+    rotation_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,3 +340,5 @@ class Principal:
 
     tenant_id: str
     key_id: str
+    scopes: frozenset[Scope] = ALL_SCOPES
+    mode: KeyMode = KeyMode.LIVE

@@ -1,4 +1,4 @@
-"""A presented key becomes a principal, or the one refusal that tells nothing more."""
+"""A presented key becomes a principal, or a refusal: one that tells nothing, unless the secret was right."""
 
 import hmac
 from collections import OrderedDict
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from gateway.accounts import keys
 from gateway.db import accounts
+from gateway.db.accounts import Credential
 from gateway.db.batching import BatchReader
 from gateway.db.engine import Database
-from gateway.errors import Unauthorized
-from gateway.model import ApiKey, Principal
+from gateway.errors import ErrorCode, Unauthorized
+from gateway.model import ApiKey, KeyState, Principal
 from gateway.ports import Clock
 
 #: How long an instance may go on believing what it read of a key. Revocation by this process is at once.
@@ -19,9 +20,25 @@ _CACHE_SIZE = 10_000
 _NOBODY = "0" * 64
 
 
+_STOPPED = {
+    KeyState.REVOKED: (
+        ErrorCode.KEY_REVOKED,
+        "This API key was revoked; ask your platform team for another.",
+    ),
+    KeyState.EXPIRED: (
+        ErrorCode.KEY_EXPIRED,
+        "This API key has expired; ask your platform team for another.",
+    ),
+    KeyState.DISABLED: (
+        ErrorCode.KEY_DISABLED,
+        "This API key is disabled; your platform team can enable it.",
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    key: ApiKey | None
+    credential: Credential | None
     read_at_s: float
 
 
@@ -30,26 +47,31 @@ class Authenticator:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._clock = clock
-        self._rows = BatchReader(database, accounts.get_keys)
+        self._rows = BatchReader(database, accounts.get_credentials)
         self._cache: OrderedDict[str, _Entry] = OrderedDict()
         self._well_formed: OrderedDict[str, keys.PresentedKey] = OrderedDict()
         # Counts what was forgotten, so that a row read before is not remembered after.
         self._forgotten = 0
 
     async def authenticate(self, presented: str | None) -> Principal:
-        """Raises `Unauthorized`, the same for a missing, mistyped, unknown, wrong, revoked or expired key."""
+        """Raises `Unauthorized`: the same for a missing, mistyped, unknown or wrong key.
+
+        Whoever has the right secret is told whether the key was revoked, has expired or is disabled. A
+        secret that a rotation replaced opens until the moment that was stated then.
+        """
         candidate = self._candidate(presented) if presented else None
         if candidate is None:
             raise _refusal()
-        entry = await self._entry(candidate.public_id)
-        expected = entry.key.sha256 if entry.key is not None else _NOBODY
-        matches = hmac.compare_digest(candidate.sha256, expected)
-        if entry.key is None or not matches or not self._usable(entry.key):
+        credential = (await self._entry(candidate.public_id)).credential
+        now_ms = self._clock.now_ms()
+        if not _matches(candidate, credential, now_ms) or credential is None:
             raise _refusal()
+        key = credential.key
+        check_usable(key, now_ms)
         self._well_formed[candidate.sha256] = candidate
         if len(self._well_formed) > _CACHE_SIZE:
             self._well_formed.popitem(last=False)
-        return Principal(entry.key.tenant_id, entry.key.id)
+        return Principal(key.tenant_id, key.id, key.scopes, key.mode)
 
     def forget(self, key_id: str) -> None:
         """Read the key anew next time: something about it changed here."""
@@ -69,7 +91,7 @@ class Authenticator:
             return entry
         forgotten = self._forgotten
         row = await self._rows.get(key_id)
-        entry = _Entry(row[0] if row else None, now_s)
+        entry = _Entry(row, now_s)
         if forgotten == self._forgotten:
             self._cache[key_id] = entry
             self._cache.move_to_end(key_id)
@@ -77,10 +99,23 @@ class Authenticator:
                 self._cache.popitem(last=False)
         return entry
 
-    def _usable(self, key: ApiKey) -> bool:
-        if key.revoked_at_ms is not None:
-            return False
-        return key.expires_at_ms is None or self._clock.now_ms() < key.expires_at_ms
+
+def check_usable(key: ApiKey, now_ms: int) -> None:
+    """Raises `Unauthorized` with the reason why a key whose secret was right may not be used."""
+    state = key.state_at(now_ms)
+    if state in _STOPPED:
+        code, detail = _STOPPED[state]
+        raise Unauthorized(detail, code=code)
+
+
+def _matches(candidate: keys.PresentedKey, credential: Credential | None, now_ms: int) -> bool:
+    """Whether the secret is the key's, in a time that does not depend on which, or on there being one."""
+    expected = credential.key.sha256 if credential is not None else _NOBODY
+    matches = hmac.compare_digest(candidate.sha256, expected)
+    for retired in credential.retired if credential is not None else ():
+        same = hmac.compare_digest(candidate.sha256, retired.sha256)
+        matches |= same and now_ms < retired.expires_at_ms
+    return matches and credential is not None and candidate.mode is credential.key.mode
 
 
 def _refusal() -> Unauthorized:

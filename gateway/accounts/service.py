@@ -184,7 +184,7 @@ class Accounts:
         now_ms = self._clock.now_ms()
 
         def write(tx: Tx) -> bool:
-            if not accounts.get_keys(tx, [key_id]):
+            if not accounts.get_credentials(tx, [key_id]):
                 raise _invalid(f"There is no key {key_id!r}; `gateway key list` shows them.")
             return accounts.revoke_key(tx, key_id, now_ms=now_ms)
 

@@ -20,6 +20,7 @@ from gateway.bootstrap import Services, open_services
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from gateway.web.app import Apis, create_app
+from gateway.web.callers import Callers
 from gateway.web.files import FileApi
 from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
@@ -133,7 +134,7 @@ def _apis(settings: Settings, services: Services) -> Apis:
     checks = {"database": services.check_database, "storage": services.storage.check}
     return Apis(
         music=MusicApi(
-            services.authenticator,
+            Callers(services.authenticator),
             services.tasks,
             services.clock,
             public_url=settings.effective_public_url,

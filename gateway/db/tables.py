@@ -25,7 +25,7 @@ from sqlalchemy import (
 from gateway.model import TaskState
 
 #: The newest migration. `gateway.db.migrate` brings a database here; opening compares this one word.
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 
 metadata = MetaData(
     naming_convention={
@@ -50,6 +50,12 @@ tenants = Table(
     Column("max_concurrent", Integer),
     Column("max_queued", Integer),
     Column("weight", Integer, nullable=False),
+    # JSON lists; null allows all there are.
+    Column("allowed_models", Text),
+    Column("allowed_formats", Text),
+    Column("retention_days", Integer),
+    # A JSON list of whole percentages of a budget.
+    Column("warn_percents", Text, nullable=False, server_default="[80, 100]"),
     UniqueConstraint("name"),
     CheckConstraint("status IN ('active', 'suspended')", name="status"),
     CheckConstraint("weight >= 1", name="weight"),
@@ -66,8 +72,67 @@ api_keys = Table(
     Column("rpm", Integer),
     Column("expires_at_ms", BigInteger),
     Column("revoked_at_ms", BigInteger),
+    Column("mode", Text, nullable=False, server_default="live"),
+    Column("owner", Text, nullable=False, server_default=""),
+    # JSON lists; no list of models means all that the tenant may use.
+    Column("tags", Text, nullable=False, server_default="[]"),
+    Column("scopes", Text, nullable=False, server_default='["generate", "read"]'),
+    Column("allowed_models", Text),
+    Column("max_queued", Integer),
+    Column("disabled_at_ms", BigInteger),
+    Column("last_used_at_ms", BigInteger),
+    Column("created_by", Text, nullable=False, server_default=""),
+    # The rotation that made the present secret: when, and the hash of the name its caller gave it.
+    Column("rotated_at_ms", BigInteger),
+    Column("rotation_sha256", Text),
+    CheckConstraint("mode IN ('live', 'test')", name="mode"),
     # `gateway key list --tenant`.
     Index(None, "tenant_id"),
+)
+
+# Secrets that a rotation replaced, good until the moment that was stated then.
+retired_secrets = Table(
+    "retired_secrets",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("key_id", ForeignKey("api_keys.id"), nullable=False),
+    Column("retired_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Column("rotation_sha256", Text),
+    # Beside every look at a key.
+    Index(None, "key_id"),
+)
+
+# People, by the address that they sign in with.
+members = Table(
+    "members",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("email", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    CheckConstraint("role IN ('owner', 'developer', 'viewer')", name="role"),
+    # What somebody who signs in is a member of.
+    Index(None, "email"),
+)
+
+# Append-only: triggers refuse UPDATE and DELETE (migration 0003).
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("tenant_id", ForeignKey("tenants.id")),
+    Column("target", Text, nullable=False),
+    # JSON objects, without secrets; null where there was nothing, or nothing is left.
+    Column("before", Text),
+    Column("after", Text),
+    # One tenant's story, newest first.
+    Index(None, "tenant_id", "id"),
 )
 
 _STATES = ", ".join(f"'{state}'" for state in TaskState)
@@ -93,6 +158,9 @@ tasks = Table(
     Column("metadata", Text, nullable=False),
     Column("price_micros", BigInteger, nullable=False),
     Column("emulated", Boolean(create_constraint=False), nullable=False),
+    # Asked for with a test key: the emulator makes it, and it costs nothing.
+    Column("test", Boolean(create_constraint=False), nullable=False, server_default=text("false")),
+    Column("webhook_url", Text),
     Column("request_id", Text, nullable=False),
     Column("traceparent", Text),
     Column("created_at_ms", BigInteger, nullable=False),
@@ -152,6 +220,8 @@ attempts = Table(
     Column("error_code", Text),
     Column("upstream_status", Integer),
     Column("provider_metadata", Text),
+    # What the provider takes for it, as far as can be known: nothing for what was refused or never ran.
+    Column("cost_micros", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("state IN ('started', 'succeeded', 'failed', 'unknown')", name="state"),
     # The attempts of a task, in order; never two with one number.
     UniqueConstraint("task_id", "number"),
@@ -243,4 +313,88 @@ balances = Table(
     Column("spent_micros", BigInteger, nullable=False),
     CheckConstraint("held_micros >= 0", name="held"),
     CheckConstraint("period <> 'total' OR spent_micros >= 0", name="spent"),
+)
+
+# Which budgets were reported at which of their shares: once each.
+budget_alerts = Table(
+    "budget_alerts",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("period", Text, primary_key=True),
+    Column("percent", Integer, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+# The names that callers gave their requests, each with the task that came of it.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("name_sha256", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("task_id", ForeignKey("tasks.id"), nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    # What is old enough to be forgotten.
+    Index(None, "created_at_ms"),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    # A JSON list of event types; null takes all.
+    Column("events", Text),
+    # Secrets are derived from the signing secret, the id and this number; none is kept.
+    Column("secret_version", Integer, nullable=False),
+    Column("previous_until_ms", BigInteger),
+    Column("disabled_at_ms", BigInteger),
+    Column("disabled_reason", Text),
+    Column("failing_since_ms", BigInteger),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Index(None, "tenant_id"),
+)
+
+# The outbox: written in the transaction that it tells of. Its id is the message's.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    # Null for the address that a request named itself.
+    Column("endpoint_id", ForeignKey("webhook_endpoints.id")),
+    Column("url", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("task_id", ForeignKey("tasks.id")),
+    Column("body", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt_count", Integer, nullable=False),
+    Column("next_attempt_at_ms", BigInteger, nullable=False),
+    Column("lease_token", Text),
+    Column("lease_expires_at_ms", BigInteger),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("finished_at_ms", BigInteger),
+    CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state"),
+    # A tenant's deliveries, newest first.
+    Index(None, "tenant_id", "created_at_ms"),
+)
+# What is due: little, whatever was delivered before.
+Index(
+    "ix_webhook_deliveries_pending",
+    webhook_deliveries.c.next_attempt_at_ms,
+    sqlite_where=webhook_deliveries.c.state == "pending",
+)
+
+# Every try of a delivery. What a receiver answered is not kept, only its status.
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("delivery_id", ForeignKey("webhook_deliveries.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("status", Integer),
+    Column("error", Text),
 )

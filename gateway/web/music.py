@@ -4,14 +4,14 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.accounts.authentication import Authenticator
-from gateway.errors import FieldError, InvalidRequest, Unauthorized
-from gateway.model import MusicSpec, Principal, Route, Task
+from gateway.errors import FieldError, InvalidRequest
+from gateway.model import MusicSpec, Principal, Route, Scope, Task
 from gateway.ports import Clock
 from gateway.tasks.service import Submission, TaskService
 from gateway.tasks.snapshots import Snapshot
 from gateway.telemetry import trace_id
 from gateway.web.bodies import read_fields, read_json
+from gateway.web.callers import Callers
 from gateway.web.preferences import NO_PREFERENCE, Preference, parse_prefer
 from gateway.web.problems import limit_headers
 from gateway.web.schemas import TOLD_FIELDS, MusicGenerateBody, MusicGenerateLyriaBody, parse_body
@@ -19,7 +19,6 @@ from gateway.web.views import render_quote, render_task
 
 _POLL_AGAIN_S = "2"
 _REMEMBER_MS = 60_000
-_KEY_PREFIX = "mg_"
 
 
 class MusicApi:
@@ -27,31 +26,31 @@ class MusicApi:
 
     def __init__(
         self,
-        authenticator: Authenticator,
+        callers: Callers,
         tasks: TaskService,
         clock: Clock,
         *,
         public_url: str,
         wait_s: float,
     ) -> None:
-        self._authenticator = authenticator
+        self._callers = callers
         self._tasks = tasks
         self._clock = clock
         self._public_url = public_url
         self._wait_s = wait_s
 
     async def generate(self, request: Request) -> Response:
-        principal = await self._principal(request)
+        principal = await self._callers.identify(request, Scope.GENERATE)
         body = parse_body(MusicGenerateBody, await read_fields(request))
         return await self._submit(request, principal, Route.STANDARD, body.spec(), body)
 
     async def generate_lyria(self, request: Request) -> Response:
-        principal = await self._principal(request)
+        principal = await self._callers.identify(request, Scope.GENERATE)
         body = parse_body(MusicGenerateLyriaBody, await read_json(request))
         return await self._submit(request, principal, Route.LYRIA, body.spec(), body)
 
     async def status(self, request: Request) -> Response:
-        principal = await self._principal(request)
+        principal = await self._callers.identify(request, Scope.READ)
         task_id = request.path_params["task_id"]
         prefer = _preference(request)
         wait_s = prefer.seconds(0.0, self._wait_s)
@@ -100,11 +99,6 @@ class MusicApi:
         headers |= {"Location": f"/api/task-status/{task.id}", "Retry-After": _POLL_AGAIN_S}
         return _answer(document, 202, headers)
 
-    async def _principal(self, request: Request) -> Principal:
-        principal = await self._authenticator.authenticate(_presented_key(request))
-        request.scope["ids"] = {"tenant_id": principal.tenant_id, "key_id": principal.key_id}
-        return principal
-
     async def _document(self, task: Task, warnings: tuple[str, ...] = ()) -> bytes:
         links = await self._tasks.links(task)
         return orjson.dumps(render_task(task, links, self._public_url, warnings))
@@ -124,21 +118,6 @@ class MusicApi:
 def _answer(document: bytes, status: int, headers: dict[str, str]) -> Response:
     headers["Cache-Control"] = "no-store"
     return Response(document, status, headers, "application/json")
-
-
-def _presented_key(request: Request) -> str | None:
-    key = request.headers.get("x-api-key")
-    authorization = request.headers.get("authorization")
-    if authorization is None:
-        return key
-    scheme, _, token = authorization.partition(" ")
-    bearer = token.strip() if scheme.lower() == "bearer" else None
-    if key is None or bearer is None:
-        return key or bearer
-    # Beside a key, Authorization may hold what lets the caller through to us, as Cloud Run's own tokens do.
-    if bearer != key and bearer.startswith(_KEY_PREFIX):
-        raise Unauthorized("X-Api-Key and Authorization name different keys; send one of them.")
-    return key
 
 
 def _is_dry_run(request: Request) -> bool:

@@ -11,7 +11,7 @@ from gateway.db import accounts as statements
 from gateway.db.engine import Database
 from gateway.db.ledger import Balance
 from gateway.errors import ErrorCode, GatewayError
-from gateway.model import ApiKey, BudgetWindow, Tenant, TenantStatus
+from gateway.model import ApiKey, BudgetWindow, KeyMode, Tenant, TenantStatus
 from gateway.tasks.ids import IdMaker
 from tests.clock import SetClock
 from tests.factories import NOW_MS
@@ -78,7 +78,7 @@ async def test_a_key_is_kept_without_its_secret(accounts: Accounts) -> None:
     tenant = await accounts.create_tenant("acme", Limits())
     key, text = await accounts.create_key(tenant.id, " laptop ", rpm=30)
     assert key == ApiKey(key.id, tenant.id, "laptop", keys.hash_key(text), NOW_MS, rpm=30)
-    assert keys.parse(text) == keys.PresentedKey(key.id, key.sha256)
+    assert keys.parse(text) == keys.PresentedKey(key.id, key.sha256, KeyMode.LIVE)
     assert await accounts.list_keys(None) == (key,)
 
 

@@ -1,8 +1,9 @@
-"""A presented key becomes a principal, or the one refusal that tells nothing more."""
+"""A presented key becomes a principal, or a refusal: one that tells nothing, unless the secret was right."""
 
 import ast
 import asyncio
 import inspect
+import secrets
 import sqlite3
 import threading
 from contextlib import closing
@@ -12,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.accounts import authentication
+from gateway.accounts import authentication, keys
 from gateway.accounts.authentication import CACHE_TTL_S, Authenticator
 from gateway.accounts.keys import checksum
 from gateway.db import accounts
 from gateway.db.engine import Database
-from gateway.errors import Unauthorized
-from gateway.model import TenantStatus
+from gateway.errors import ErrorCode, Unauthorized
+from gateway.model import KeyMode, RetiredSecret, TenantStatus
 from tests.clock import SetClock
-from tests.factories import a_caller, keep_tenant
+from tests.factories import NOW_MS, a_caller, keep_tenant
 
 
 @pytest.fixture
@@ -70,14 +71,47 @@ async def test_a_key_tells_who_calls(authenticator: Authenticator, database: Dat
     assert await authenticator.authenticate(text) == principal
 
 
-async def test_every_refusal_says_the_same(
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"revoked_at_ms": 1}, ErrorCode.KEY_REVOKED),
+        ({"expires_at_ms": NOW_MS}, ErrorCode.KEY_EXPIRED),
+        ({"disabled_at_ms": 1}, ErrorCode.KEY_DISABLED),
+        ({"revoked_at_ms": 1, "expires_at_ms": 1, "disabled_at_ms": 1}, ErrorCode.KEY_REVOKED),
+    ],
+)
+async def test_whoever_has_the_secret_is_told_why_the_key_no_longer_works(
+    authenticator: Authenticator, database: Database, changes: dict[str, int], code: ErrorCode
+) -> None:
+    """One code for each state (K10), and none of them without the secret."""
+    _, text = await a_caller(database, **changes)
+    with pytest.raises(Unauthorized) as caught:
+        await authenticator.authenticate(text)
+    assert caught.value.code is code
+    assert await refused(authenticator, with_other_secret(text)) == await refused(authenticator, None)
+
+
+async def test_a_replaced_secret_opens_until_the_stated_moment(
     authenticator: Authenticator, database: Database, clock: SetClock
 ) -> None:
+    principal, new = await a_caller(database)
+    old = keys.mint_again(principal.key_id, secrets.choice, KeyMode.LIVE)
+    retired = RetiredSecret(old.sha256, principal.key_id, NOW_MS, clock.now_ms() + 1000)
+    await database.write(lambda tx: accounts.retire_secret(tx, retired))
+    assert await authenticator.authenticate(old.text) == await authenticator.authenticate(new) == principal
+    clock.advance(0.999)
+    assert await authenticator.authenticate(old.text) == principal
+    clock.advance(0.001)
+    assert await refused(authenticator, old.text) == await refused(authenticator, None)
+    assert await authenticator.authenticate(new) == principal
+
+
+async def test_every_refusal_says_the_same(authenticator: Authenticator, database: Database) -> None:
     _, text = await a_caller(database)
-    _, revoked = await a_caller(database, revoked_at_ms=1)
-    _, expired = await a_caller(database, expires_at_ms=clock.now_ms())
     mistyped = text[:30] + ("x" if text[30] != "x" else "y") + text[31:]
-    presented = [None, "", "x", mistyped, with_other_id(text), with_other_secret(text), revoked, expired]
+    in_the_other_mode = text[:-6].replace("mg_live_", "mg_test_")
+    presented = [None, "", "x", mistyped, with_other_id(text), with_other_secret(text)]
+    presented.append(in_the_other_mode + checksum(in_the_other_mode))
     assert len({await refused(authenticator, each) for each in presented}) == 1
 
 

@@ -113,7 +113,7 @@ async def test_a_failed_query_is_told_to_all_who_waited_and_no_others(database: 
 
 
 async def test_a_closed_database_is_unavailable_to_every_reader(database: Database) -> None:
-    reader = BatchReader(database, accounts.get_keys)
+    reader = BatchReader(database, accounts.get_credentials)
     await database.close()
     with pytest.raises(Unavailable):
         await reader.get("anything")

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 import secrets
 import string
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.accounts import keys
+from gateway.model import KeyMode
 
 seeds = st.integers(0, 2**32)
 
@@ -18,11 +20,11 @@ def a_key(seed: int = 1) -> str:
     return keys.mint(random.Random(seed).choice).text
 
 
-@given(seeds)
-def test_a_minted_key_is_read_back(seed: int) -> None:
-    minted = keys.mint(random.Random(seed).choice)
-    assert keys.parse(minted.text) == keys.PresentedKey(minted.public_id, minted.sha256)
-    assert minted.text.startswith(f"mg_live_{minted.public_id}_")
+@given(seeds, st.sampled_from(KeyMode))
+def test_a_minted_key_is_read_back(seed: int, mode: KeyMode) -> None:
+    minted = keys.mint(random.Random(seed).choice, mode)
+    assert keys.parse(minted.text) == keys.PresentedKey(minted.public_id, minted.sha256, mode)
+    assert minted.text.startswith(f"mg_{mode.value}_{minted.public_id}_")
     assert len(minted.text) == len("mg_live_") + 12 + 1 + 32 + 6
 
 
@@ -102,3 +104,17 @@ def test_a_small_checksum_keeps_its_length() -> None:
 
 def test_the_largest_crc_fits() -> None:
     assert len(keys.ALPHABET) ** keys.CHECKSUM_LENGTH > 2**32
+
+
+def test_another_secret_keeps_the_public_id() -> None:
+    first = keys.mint(secrets.choice, KeyMode.TEST)
+    second = keys.mint_again(first.public_id, secrets.choice, KeyMode.TEST)
+    assert second.public_id == first.public_id
+    assert second.sha256 != first.sha256
+    assert keys.parse(second.text) == keys.PresentedKey(first.public_id, second.sha256, KeyMode.TEST)
+
+
+@given(seeds, st.sampled_from(KeyMode))
+def test_the_scanners_pattern_finds_a_key_in_any_text(seed: int, mode: KeyMode) -> None:
+    text = keys.mint(random.Random(seed).choice, mode).text
+    assert re.findall(keys.PATTERN, f'export KEY="{text}"; # secret') == [text]
