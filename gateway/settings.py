@@ -6,6 +6,7 @@ STORAGE_EMULATOR_HOST, which the world has named already.
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from gateway.model import MICROS_PER_USD, Deployment, ModelKind
 
 SQLITE_SCHEME = "sqlite+aiosqlite:///"
+POSTGRES_SCHEME = "postgresql+asyncpg://"
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised, not to be bound
 
 
@@ -22,9 +24,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="ignore", env_file=None)
 
     data_dir: Path = Field(Path("data"), description="Where embedded things live: database, audio, secret.")
-    database_url: str = Field(
-        "",
-        description="`sqlite+aiosqlite:///path`; empty means `gateway.db` under GATEWAY_DATA_DIR.",
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        description="`sqlite+aiosqlite:///path` or `postgresql+asyncpg://user:password@host:port/name`; "
+        "empty means `gateway.db` under GATEWAY_DATA_DIR.",
+    )
+    database_pool: int = Field(
+        5,
+        ge=1,
+        le=200,
+        description="Connections a process keeps to PostgreSQL, besides one that listens; unused on SQLite.",
     )
     storage_url: str = Field(
         "",
@@ -101,19 +110,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _known_schemes(self) -> "Settings":
-        if self.database_url and not self.database_url.startswith(SQLITE_SCHEME):
-            raise ValueError(f"GATEWAY_DATABASE_URL must begin with {SQLITE_SCHEME}")
-        if self.database_url == SQLITE_SCHEME:
-            raise ValueError(f"GATEWAY_DATABASE_URL names no file: write {SQLITE_SCHEME}path")
+        _check_database_url(self.database_url.get_secret_value())
         if self.storage_url and not self.storage_url.startswith(("file:///", "gs://")):
             raise ValueError("GATEWAY_STORAGE_URL must begin with file:/// or gs://")
         return self
 
     @property
-    def database_path(self) -> Path:
-        if self.database_url:
-            return Path(self.database_url.removeprefix(SQLITE_SCHEME))
-        return self.data_dir / "gateway.db"
+    def effective_database_url(self) -> str:
+        """With its password: for those who open it. `printable_url` is for people."""
+        return self.database_url.get_secret_value() or f"{SQLITE_SCHEME}{self.data_dir / 'gateway.db'}"
+
+    @property
+    def database_path(self) -> Path | None:
+        """The file; None on PostgreSQL."""
+        return sqlite_path(self.effective_database_url)
 
     @property
     def effective_public_url(self) -> str:
@@ -154,6 +164,44 @@ class Settings(BaseSettings):
                 )
             )
         return tuple(found)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file that a database's URL names; None for PostgreSQL."""
+    return Path(url.removeprefix(SQLITE_SCHEME)) if url.startswith(SQLITE_SCHEME) else None
+
+
+def postgres_dsn(url: str) -> str:
+    """As PostgreSQL's own tools write it, with the password."""
+    return f"postgresql://{url.removeprefix(POSTGRES_SCHEME)}"
+
+
+def printable_url(url: str) -> str:
+    """A database's file, or its address: without its password, and without options, which may hold one."""
+    if url.startswith(SQLITE_SCHEME):
+        return url.removeprefix(SQLITE_SCHEME)
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    host = ",".join(parse_qs(parts.query).get("host", [hosts]))
+    return f"{POSTGRES_SCHEME}{user.partition(':')[0]}{at}{host}{parts.path}"
+
+
+def _check_database_url(url: str) -> None:
+    """Raises `ValueError`, without any part of it: there may be a password in it."""
+    if not url:
+        return
+    if not url.startswith((SQLITE_SCHEME, POSTGRES_SCHEME)):
+        raise ValueError(f"GATEWAY_DATABASE_URL must begin with {SQLITE_SCHEME} or {POSTGRES_SCHEME}")
+    if url == SQLITE_SCHEME:
+        raise ValueError(f"GATEWAY_DATABASE_URL names no file: write {SQLITE_SCHEME}path")
+    if url.startswith(POSTGRES_SCHEME):
+        _, _, rest = url.removeprefix(POSTGRES_SCHEME).partition("/")
+        name, _, _ = rest.partition("?")
+        if not name or "@" in rest or "#" in url:
+            raise ValueError(
+                f"GATEWAY_DATABASE_URL cannot be read: write {POSTGRES_SCHEME}user:password@host:port/name, "
+                "with %2F, %3F, %23 and %40 for /, ?, # and @ in a password"
+            )
 
 
 def variable_name(field: str) -> str:

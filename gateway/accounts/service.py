@@ -8,6 +8,7 @@ from gateway.accounts.calendar import is_zone, periods_at
 from gateway.db import accounts, ledger
 from gateway.db.engine import Database, Tx
 from gateway.db.ledger import Balance
+from gateway.db.locks import lock_tenant
 from gateway.db.reconciliation import Difference, find_differences
 from gateway.errors import ErrorCode, GatewayError
 from gateway.model import ApiKey, BudgetWindow, Entry, EntryKind, Tenant, TenantStatus, format_usd
@@ -124,6 +125,7 @@ class Accounts:
         now_ms = self._clock.now_ms()
 
         def write(tx: Tx) -> None:
+            lock_tenant(tx, tenant_id)
             tenant = _require_tenant(tx, tenant_id)
             periods = periods_at(now_ms, tenant.zone)
             in_all = ledger.get_balances(tx, tenant_id, periods).get(

@@ -18,7 +18,7 @@ import uvicorn
 from gateway import __version__
 from gateway.bootstrap import Services, open_services
 from gateway.errors import ConfigurationError
-from gateway.settings import Settings
+from gateway.settings import Settings, printable_url
 from gateway.web.app import Apis, create_app
 from gateway.web.callers import Callers
 from gateway.web.files import FileApi
@@ -164,7 +164,7 @@ async def _measure_lag(services: Services) -> None:
 def _facts(settings: Settings) -> dict[str, object]:
     return {
         "address": f"{settings.host}:{settings.port}",
-        "database": str(settings.database_path),
+        "database": printable_url(settings.effective_database_url),
         "storage": settings.storage_url or str(settings.data_dir / "audio"),
         "models": [deployment.name for deployment in settings.deployments()],
         "emulated": settings.emulated,

@@ -1,7 +1,7 @@
 """Admission: one transaction that takes a request whole or leaves no trace of it.
 
-Limits are counted from the task rows themselves inside the transaction that adds one, so a burst cannot
-slip through together and a refused request uses up nothing.
+Limits are counted from the task rows themselves inside the transaction that adds one, with the tenant locked,
+so a burst cannot slip through together and a refused request uses up nothing.
 """
 
 import math
@@ -56,7 +56,7 @@ def admit(tx: Tx, task: Task, *, deadline_at_ms: int, defaults: Defaults) -> Adm
     `BudgetSpent` naming the limit and when to come back, `Unauthorized` when the key or its tenant has been
     stopped since it was checked.
     """
-    priced, caller = _price(tx, task)
+    priced, caller = _price(tx, task, lock=True)
     passed = _check(tx, priced, caller, defaults)
     tasks.insert_task(
         tx,
@@ -89,8 +89,8 @@ def consider(tx: Tx, task: Task, *, defaults: Defaults) -> Verdict:
     return Verdict(priced, None, passed.warnings)
 
 
-def _price(tx: Tx, task: Task) -> tuple[Task, Caller]:
-    caller = _valid(tx, task)
+def _price(tx: Tx, task: Task, *, lock: bool = False) -> tuple[Task, Caller]:
+    caller = _valid(tx, task, lock=lock)
     clips = task.spec.sample_count
     price_micros = price_for(caller.tenant, task.price_micros // clips) * clips
     return replace(task, price_micros=price_micros), caller
@@ -139,8 +139,8 @@ def _fit_budgets(tx: Tx, task: Task, caller: Caller) -> tuple[str, ...]:
     return nearly_spent(limits, balances, periods, price_micros=task.price_micros)
 
 
-def _valid(tx: Tx, task: Task) -> Caller:
-    found = accounts.get_caller(tx, task.key_id)
+def _valid(tx: Tx, task: Task, *, lock: bool) -> Caller:
+    found = accounts.get_caller(tx, task.key_id, lock=lock)
     if found is None or found.key.revoked_at_ms is not None:
         raise Unauthorized("This API key was revoked; ask your platform team for another.")
     if found.tenant.status is not TenantStatus.ACTIVE:

@@ -197,7 +197,7 @@ async def test_a_full_queue_opens_when_a_task_starts(database: Database, door: D
     assert refusal.retry_after_s
     await database.write(
         lambda tx: tx.exec_driver_sql(
-            "UPDATE tasks SET state='running', lease_token='t' WHERE id = ?", (task.id,)
+            f"UPDATE tasks SET state='running', lease_token='t' WHERE id = '{task.id}'"
         )
     )
     await door.ask(key)
@@ -216,7 +216,7 @@ async def test_an_old_task_that_waits_again_does_not_fill_the_queue(database: Da
     for _ in range(10):
         task = (await door.ask(key)).task
         await database.write(
-            lambda tx, id_=task.id: tx.exec_driver_sql("UPDATE tasks SET state='failed' WHERE id = ?", (id_,))
+            lambda tx, id_=task.id: tx.exec_driver_sql(f"UPDATE tasks SET state='failed' WHERE id = '{id_}'")
         )
     await database.write(
         lambda tx: tx.exec_driver_sql("UPDATE tasks SET state='queued' WHERE tenant_seq = 1")

@@ -19,6 +19,8 @@ from tests.factories import keep_task
 from tests.fakes import FailingDatabase
 from tests.workshop import MAX_ATTEMPTS, Workshop, open_workshop
 
+ON_BOTH_DATABASES = True
+
 CLIP = 60_000
 
 
