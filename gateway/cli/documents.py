@@ -37,19 +37,18 @@ def of_budget(budget: Budget) -> Document:
         "limit_micros": budget.limit_micros,
         "spent_micros": budget.used.spent_micros,
         "held_micros": budget.used.held_micros,
-        "left_micros": left_micros(budget),
+        "remaining_micros": remaining_micros(budget),
         "resets_at": timestamp(budget.resets_at_ms),
     }
 
 
-def left_micros(budget: Budget) -> int | None:
+def remaining_micros(budget: Budget) -> int | None:
     """What the next request may cost. A budget lowered below what is used leaves nothing, not less."""
     return None if budget.limit_micros is None else max(0, budget.limit_micros - budget.used.used_micros)
 
 
 def of_member(member: Member) -> Document:
     return {
-        "tenant_id": member.tenant_id,
         "email": member.email,
         "role": member.role.value,
         "created_at": timestamp(member.created_at_ms),

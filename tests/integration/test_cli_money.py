@@ -98,7 +98,7 @@ def test_what_was_used_stays_used(shell: Purse) -> None:
 def test_budgets_are_shown_to_people(shell: Purse) -> None:
     shell.adjust("0.07", *REASON, "--yes")
     listed = shell.json("tenant", "budget", shell.tenant)
-    assert [each["left_micros"] for each in listed] == [None, 24_930_000, None]
+    assert [each["remaining_micros"] for each in listed] == [None, 24_930_000, None]
     # With the milliseconds of a midnight, which are 0.
     tomorrow, next_month = (each["resets_at"].replace(".000", "") for each in listed[:2])
     result = shell.run("tenant", "budget", shell.tenant)
