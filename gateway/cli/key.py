@@ -13,8 +13,6 @@ from gateway.cli.tables import moment, print_facts, print_json, print_table
 from gateway.cli.values import DURATION
 from gateway.model import ApiKey, KeyState
 
-_DEFAULT_NAME = "key"
-
 
 @click.group("key")
 def command() -> None:
@@ -23,7 +21,7 @@ def command() -> None:
 
 @command.command("create")
 @click.option("--tenant", "tenant_id", required=True, metavar="ID", help="The tenant's id.")
-@click.option("--name", default=_DEFAULT_NAME, show_default=True, help="What the key is for.")
+@click.option("--name", default="key", show_default=True, help="What the key is for.")
 @options.key_terms
 @options.as_json
 def create(*, tenant_id: str, as_json: bool, **terms: Any) -> None:
@@ -193,13 +191,14 @@ def _facts(key: ApiKey, now_ms: int) -> list[tuple[str, object]]:
         ("Name", key.name),
         ("Mode", key.mode),
         ("State", key.state_at(now_ms)),
-        ("Owner", key.owner or None),
+        ("Owner", key.owner),
         ("Tags", ", ".join(key.tags)),
         ("Scopes", ", ".join(sorted(key.scopes))),
         ("Models", "as its tenant" if key.allowed_models is None else ", ".join(key.allowed_models)),
         ("Requests a minute", key.rpm or "GATEWAY_DEFAULT_RPM"),
         ("Waiting", key.max_queued or "as its tenant"),
-        ("Created", f"{moment(key.created_at_ms)} by {key.created_by}"),
+        ("Created", moment(key.created_at_ms)),
+        ("Created by", key.created_by),
         ("Expires", moment(key.expires_at_ms) or "never"),
         ("Disabled", moment(key.disabled_at_ms)),
         ("Revoked", moment(key.revoked_at_ms)),

@@ -47,9 +47,6 @@ class Duration(click.ParamType[int]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        # A default may have been converted before.
-        if isinstance(value, int):
-            return value
         found = _DURATION.fullmatch(value)
         if found is None:
             self.fail(f"{value!r} is not a duration like 90s, 15m, 12h or 30d.", param, ctx)
