@@ -102,6 +102,9 @@ def test_acts_are_listed_for_people_with_what_they_changed(acme: TenantShell) ->
     assert heading.split() == ["TIME", "WHO", "FROM", "ACT", "ON", "CHANGE"]
     assert {tuple(row.split()[:3]) for row in rows} == {(NOW, "cli:ada", "cli")}
     told = [re.split(" {2,}", row)[3:] for row in reversed(rows)]
+    adjusted = told.pop(5)
+    assert adjusted[:2] == ["ledger.adjust", acme.tenant]
+    assert adjusted[2].startswith(f"spent: 1.00; reason: {REASON}")
     terms = "name: acme; status: active; zone: UTC; price_multiplier: 1.00; weight: 1; warn_percents: 80, 100"
     update = "price_multiplier: 1.00 → 1.25; rpm: none → 5; allowed_models: none → musicgen"
     key = "name: key; mode: live; tags: web; scopes: generate, read; expires_at: 2027-01-15T09:00:00Z"
@@ -111,7 +114,6 @@ def test_acts_are_listed_for_people_with_what_they_changed(acme: TenantShell) ->
         ["tenant.budgets", acme.tenant, "month: none → 25.00"],
         ["tenant.budgets", acme.tenant, "day: none → 0.50; month: 25.00 → none"],
         ["tenant.suspend", acme.tenant, "status: active → suspended"],
-        ["ledger.adjust", acme.tenant, f"spent: 1.00; reason: {REASON}"],
         ["member.put", "ada@example.com", "role: owner"],
         ["member.remove", "ada@example.com", "role: owner"],
         ["key.create", key_id, key],
