@@ -1,6 +1,8 @@
 """Fixtures that many tests share. Helpers that need no fixture are plain modules beside this one."""
 
+import logging
 import os
+import shutil
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -28,6 +30,8 @@ from tests.databases import (
 )
 from tests.emulator import RunningEmulator, start_emulator
 from tests.postgres import Server, start_postgres
+from tests.secrecy import Watch, WatchedLog
+from tests.shell import Shell, TenantShell
 from tests.specification import Specification
 
 
@@ -46,11 +50,38 @@ def _one_trust_store() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_secret_gets_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Over the whole run: see `tests.secrecy`."""
+    watch = Watch()
+    log, root = WatchedLog(watch), logging.getLogger()
+    read, aread = httpx.Response.read, httpx.Response.aread
+
+    def watched_read(response: httpx.Response) -> bytes:
+        content = read(response)
+        watch.look_at_answer(response)
+        return content
+
+    async def watched_aread(response: httpx.Response) -> bytes:
+        content = await aread(response)
+        watch.look_at_answer(response)
+        return content
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.Response, "read", watched_read)
+        patch.setattr(httpx.Response, "aread", watched_aread)
+        root.addHandler(log)
+        yield
+        root.removeHandler(log)
+    watch.look_at_files(tmp_path_factory.getbasetemp())
+    assert not watch.leaks, "\n".join(watch.leaks)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine's reaches a test."""
     for name in list(os.environ):  # noqa: TID251 - cleared, not read
-        if name.startswith("GATEWAY_") or name in {"HOST", "PORT", "STORAGE_EMULATOR_HOST"}:
+        if name.startswith("GATEWAY_") or name in {"HOST", "PORT", "NO_COLOR", "STORAGE_EMULATOR_HOST"}:
             monkeypatch.delenv(name)
 
 
@@ -76,7 +107,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty database, to be copied: migrating takes longer than most tests."""
     return make_migrated_file(tmp_path_factory.mktemp("migrated") / "gateway.db")
 
@@ -102,8 +133,8 @@ def store(backend: str, request: pytest.FixtureRequest) -> Iterator[Store]:
 
 
 @pytest.fixture
-def sqlite_store(tmp_path: Path, _migrated_file: Path) -> SqliteStore:
-    return copy_of_file(_migrated_file, tmp_path)
+def sqlite_store(tmp_path: Path, migrated_file: Path) -> SqliteStore:
+    return copy_of_file(migrated_file, tmp_path)
 
 
 @pytest.fixture
@@ -157,6 +188,23 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     async with open_services(settings) as opened:
         yield opened
         await opened.runner.drain()
+
+
+# The command line
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """On a data directory that is not there yet."""
+    return Shell(tmp_path / "data")
+
+
+@pytest.fixture
+def acme(tmp_path: Path, migrated_file: Path) -> TenantShell:
+    """With a tenant."""
+    (tmp_path / "data").mkdir()
+    shutil.copy(migrated_file, tmp_path / "data" / "gateway.db")
+    return TenantShell(tmp_path / "data")
 
 
 # The HTTP API in process

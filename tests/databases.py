@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import asyncpg
 from sqlalchemy.util.concurrency import await_
 
-from gateway.db import accounts
+from gateway.db import tenants
 from gateway.db.engine import Database, Tx, has_one_writer
 from gateway.db.migrate import migrate as migrate_file
 from gateway.db.opening import migrate, open_database
@@ -22,6 +22,8 @@ from tests.factories import a_tenant
 from tests.postgres import Server, run_in_thread
 
 BACKENDS = ("sqlite", "postgres")
+#: How often a burst is repeated. Where it takes longer, `tests.system.test_bursts` goes on.
+BURSTS = {"sqlite": 20, "postgres": 3}
 
 TEMPLATE = "migrated"
 _POOL = 5
@@ -141,12 +143,12 @@ class Pause:
 
 
 def names(tx: Tx) -> set[str]:
-    return {tenant.name for tenant in accounts.list_tenants(tx)}
+    return {tenant.name for tenant in tenants.list_tenants(tx)}
 
 
 def keep(name: str) -> Callable[[Tx], str]:
     def write(tx: Tx) -> str:
-        accounts.insert_tenant(tx, a_tenant(name=name))
+        tenants.insert_tenant(tx, a_tenant(name=name))
         return name
 
     return write

@@ -25,7 +25,9 @@ USER = "gateway"
 GUARDED, PASSWORD = "guarded", "pass/word@1"
 
 _NOBODY = "nobody"
-_SPEED = ("fsync=off", "full_page_writes=off", "max_connections=200", "deadlock_timeout=50ms")
+_SETTINGS = ("max_connections=200", "deadlock_timeout=50ms")
+# What is lost with the machine is lost with the tests.
+_FORGETFUL = ("fsync=off", "full_page_writes=off")
 _HBA = f"""
 host all {GUARDED} 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
@@ -41,8 +43,8 @@ def run_in_thread(work: Coroutine[Any, Any, T]) -> T:
 class Server:
     """Listens on 127.0.0.1, in a directory of its own. It can be killed and started again."""
 
-    def __init__(self, directory: Path) -> None:
-        self._home = directory
+    def __init__(self, directory: Path, settings: tuple[str, ...]) -> None:
+        self._settings = settings
         self._data = directory / "data"
         self._log = directory / "log"
         self._binaries, self._as_user = _binaries(directory)
@@ -58,7 +60,7 @@ class Server:
 
     def start(self) -> None:
         settings = [f"-cport={self.port}", "-clisten_addresses=127.0.0.1", "-cunix_socket_directories="]
-        settings += [f"-c{each}" for each in _SPEED]
+        settings += [f"-c{each}" for each in self._settings]
         said_before = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -136,10 +138,11 @@ def _binaries(directory: Path) -> tuple[Path, dict[str, Any]]:
 
 
 @contextmanager
-def start_postgres() -> Iterator[Server]:
+def start_postgres(*, lasting: bool = False) -> Iterator[Server]:
+    """With ``lasting`` it keeps what it has committed through a power cut, as others do."""
     # Not below pytest's own directories: those are closed to other users.
     with tempfile.TemporaryDirectory(prefix="postgres-") as directory:
-        server = Server(Path(directory))
+        server = Server(Path(directory), _SETTINGS if lasting else _SETTINGS + _FORGETFUL)
         server.create()
         server.start()
         server.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{PASSWORD}'")

@@ -6,23 +6,32 @@ transaction that follows it waits for others and never in a circle; one that doe
 PostgreSQL after a second, undone and run again, which is right but slow.
 """
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx, has_one_writer
 from gateway.db.prepared import Prepared
-from gateway.db.tables import api_keys, tenants
+from gateway.db.tables import api_keys, tasks, tenants
 
 _LOCKED = "locked"
 # NO KEY UPDATE: rows that merely refer to the tenant may be added meanwhile.
 _LOCK_TENANT = Prepared(
     sa.select(tenants.c.id).where(tenants.c.id == sa.bindparam("tenant_id")).with_for_update(key_share=True)
 )
-# The tenant is named first, and so it is locked first.
+# Not the key's own row: when it was used last is written without any lock.
 _LOCK_TENANT_OF_KEY = Prepared(
     sa.select(tenants.c.id)
-    .select_from(tenants)
     .join(api_keys, api_keys.c.tenant_id == tenants.c.id)
     .where(api_keys.c.id == sa.bindparam("key_id"))
+    .with_for_update(key_share=True, of=tenants)
+)
+_of_tasks = sa.select(tasks.c.tenant_id).where(tasks.c.id.in_(sa.bindparam("ids", expanding=True)))
+# Whoever locks several takes them in the same order.
+_LOCK_TENANTS_OF_TASKS = (
+    sa.select(tenants.c.id)
+    .where(tenants.c.id.in_(_of_tasks))
+    .order_by(tenants.c.id)
     .with_for_update(key_share=True)
 )
 # Any number will do that is nobody else's in this database: "claims" in ASCII.
@@ -30,7 +39,7 @@ _LOCK_CLAIMS = Prepared(sa.select(sa.func.pg_advisory_xact_lock(0x636C61696D73).
 
 
 def lock_tenant(tx: Tx, tenant_id: str) -> None:
-    """Let nobody else admit for this tenant, move its money or change it, until this transaction ends."""
+    """Let nobody else admit for this tenant, move its money, or change it or its keys, until the end."""
     if has_one_writer(tx):
         return
     locked: set[str] = tx.info.setdefault(_LOCKED, set())
@@ -40,12 +49,19 @@ def lock_tenant(tx: Tx, tenant_id: str) -> None:
 
 
 def lock_tenant_of_key(tx: Tx, key_id: str) -> None:
-    """As `lock_tenant`, by a key of the tenant's; the key cannot be changed meanwhile either."""
+    """As `lock_tenant`, by a key of the tenant's."""
     if has_one_writer(tx):
         return
     found = _LOCK_TENANT_OF_KEY.one_or_none(tx, {"key_id": key_id})
     if found is not None:
         tx.info.setdefault(_LOCKED, set()).add(found.id)
+
+
+def lock_tenants_of_tasks(tx: Tx, ids: Sequence[str]) -> None:
+    """As `lock_tenant`, for all tenants of these tasks."""
+    if not has_one_writer(tx):
+        found = tx.execute(_LOCK_TENANTS_OF_TASKS, {"ids": list(ids)}).scalars()
+        tx.info.setdefault(_LOCKED, set()).update(found)
 
 
 def lock_claims(tx: Tx) -> None:

@@ -205,14 +205,14 @@ async def test_a_closed_database_is_unavailable(store: Store) -> None:
 
 _WRITE_THEN_DIE = """
 import asyncio, os, signal, sys
-from gateway.db import accounts
+from gateway.db import tenants
 from gateway.db.opening import open_database
 from tests.factories import a_tenant
 
 async def main():
     database = await open_database(sys.argv[1], pool_size=1, jitter=lambda: 0.5)
     for number in range(3):
-        await database.write(lambda tx: accounts.insert_tenant(tx, a_tenant(name=f"team {number}")))
+        await database.write(lambda tx: tenants.insert_tenant(tx, a_tenant(name=f"team {number}")))
     os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())

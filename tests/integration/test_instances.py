@@ -10,7 +10,6 @@ from functools import partial
 
 import pytest
 
-from gateway.accounts.service import Accounts, Limits
 from gateway.db import ledger, postgres, work
 from gateway.db.engine import Database, Tx
 from gateway.db.locks import lock_tenant
@@ -20,10 +19,10 @@ from gateway.errors import GatewayError
 from gateway.model import ApiKey, BudgetWindow, TaskState
 from gateway.tasks import charging
 from gateway.tasks.admission import Defaults, admit
-from gateway.tasks.ids import IdMaker
 from tests.clock import SetClock
 from tests.databases import PostgresStore, Store, open_store
-from tests.factories import NOW_MS, a_clip, a_task, keep_key, keep_tenant
+from tests.factories import ACT, NOW_MS, a_clip, a_task, keep_key, keep_tenant
+from tests.office import TestOffice
 
 ON_BOTH_DATABASES = True
 
@@ -106,8 +105,7 @@ class Instance:
         self._database = database
         self._key = key
         self._rng = rng
-        clock = SetClock()
-        self._accounts = Accounts(database, clock, IdMaker(clock, secrets.token_bytes), secrets.choice)
+        self.office = TestOffice(database, SetClock())
 
     async def live(self) -> None:
         """A task from its acceptance to its end."""
@@ -142,8 +140,11 @@ class Instance:
         await self._database.write(finish)
 
     async def administer(self) -> None:
-        await self._accounts.adjust(self._key.tenant_id, 5, reason="goodwill", actor="test")
-        await self._accounts.set_budgets(self._key.tenant_id, {BudgetWindow.DAY: 10**9})
+        await self.office.books.adjust(ACT, self._key.tenant_id, 5, reason="goodwill")
+        await self.office.tenants.set_budgets(ACT, self._key.tenant_id, {BudgetWindow.DAY: 10**9})
+        await self.office.tenants.update(ACT, self._key.tenant_id, weight=self._rng.randrange(1, 9))
+        await self.office.keyring.update(ACT, self._key.id, rpm=self._rng.randrange(1000, 9999))
+        await self.office.keyring.rotate(ACT, self._key.id, overlap_s=60)
         await self._database.write(lambda tx: work.expire_leases(tx, now_ms=NOW_MS))
         await self._database.read(find_differences)
 
@@ -201,8 +202,8 @@ async def test_a_lease_is_not_taken_from_a_task_that_is_being_ended(postgres_sto
 
 async def test_a_name_that_two_give_at_once_is_given_once(store: Store) -> None:
     databases = [await open_store(store) for _ in range(2)]
-    instances = [Instance(each, None, random.Random()) for each in databases]
-    create = [each._accounts.create_tenant(f"team {n}", Limits()) for n in range(10) for each in instances]
+    offices = [TestOffice(each, SetClock()) for each in databases]
+    create = [office.tenants.create(ACT, name=f"team {n}") for n in range(10) for office in offices]
     outcomes = await asyncio.gather(*create, return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, GatewayError)]
     assert len(refused) == 10

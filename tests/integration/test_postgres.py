@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway.db import accounts, postgres
+from gateway.db import postgres
 from gateway.db.engine import Database, Tx, touch
 from gateway.db.locks import lock_tenant
 from gateway.db.opening import migrate, open_database
 from gateway.db.prepared import Prepared
 from gateway.db.tables import tenants
+from gateway.db.tenants import find_tenant, insert_tenant
 from gateway.errors import ConfigurationError, ErrorCode, GatewayError, Unavailable
 from tests.databases import Pause, PostgresStore, keep, names
 from tests.eventually import eventually
@@ -254,7 +255,7 @@ async def test_who_looked_before_another_wrote_looks_again(database: Database, s
     pause = Pause()
 
     def keep_if_new(tx: Tx) -> None:
-        if accounts.find_tenant(tx, "acme") is not None:
+        if find_tenant(tx, "acme") is not None:
             raise GatewayError("there is one already", code=ErrorCode.CONFLICT)
         if not pause.entered.is_set():
             pause.wait(tx)
@@ -428,11 +429,11 @@ async def test_no_value_is_told_with_a_failure(database: Database, caplog: pytes
     insert = Prepared(sa.insert(tenants))
     row = {"id": "t2", "name": "a secret prompt", "status": "active", "created_at_ms": 1, "weight": 1}
     for failing in (
-        lambda tx: accounts.insert_tenant(tx, replace(a_tenant(), name=tenant.name)),
+        lambda tx: insert_tenant(tx, replace(a_tenant(), name=tenant.name)),
         lambda tx: insert.run(tx, row),
-        lambda tx: accounts.insert_tenant(tx, replace(a_tenant(), rpm="a secret prompt")),
+        lambda tx: insert_tenant(tx, replace(a_tenant(), rpm="a secret prompt")),
         lambda tx: insert.run(tx, row | {"weight": "a secret prompt"}),
-        lambda tx: accounts.insert_tenant(tx, replace(a_tenant(), name="a secret prompt\x00")),
+        lambda tx: insert_tenant(tx, replace(a_tenant(), name="a secret prompt\x00")),
     ):
         with pytest.raises(Unavailable) as caught:
             await database.write(failing)

@@ -15,7 +15,7 @@ from gateway.model import MusicSpec, Principal, Route, Task, TaskState
 from gateway.settings import Settings
 from gateway.tasks.pipeline import PipelinePolicy
 from gateway.tasks.runner import RunnerPolicy
-from gateway.tasks.service import Submission
+from gateway.tasks.submission import Submission
 from tests.databases import Store, open_store
 from tests.emulator import RunningEmulator
 from tests.eventually import eventually

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from gateway.db import accounts
+from gateway.db import accounts, tenants
 from gateway.db.engine import Tx
 from gateway.db.migrate import migrate
 from gateway.db.sqlite import SqliteDatabase as Database
@@ -54,7 +54,7 @@ async def empty_the_disk(database: Database) -> None:
 def keep_much(name: str) -> Callable[[Tx], str]:
     def write(tx: Tx) -> str:
         tenant = a_tenant(name=name)
-        accounts.insert_tenant(tx, tenant)
+        tenants.insert_tenant(tx, tenant)
         accounts.insert_key(tx, a_key(tenant, name="x" * 20 * PAGE_BYTES))
         return name
 
