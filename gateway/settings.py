@@ -21,7 +21,9 @@ _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised
 class Settings(BaseSettings):
     """Frozen; unknown ``GATEWAY_*`` names are the command line's to refuse (see `unknown_names`)."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="ignore", env_file=None)
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_", frozen=True, extra="ignore", env_file=None, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(Path("data"), description="Where embedded things live: database, audio, secret.")
     database_url: SecretStr = Field(
@@ -199,14 +201,21 @@ def _check_database_url(url: str) -> None:
         raise ValueError(f"GATEWAY_DATABASE_URL must begin with {SQLITE_SCHEME} or {POSTGRES_SCHEME}")
     if url == SQLITE_SCHEME:
         raise ValueError(f"GATEWAY_DATABASE_URL names no file: write {SQLITE_SCHEME}path")
-    if url.startswith(POSTGRES_SCHEME):
-        _, _, rest = url.removeprefix(POSTGRES_SCHEME).partition("/")
-        name, _, _ = rest.partition("?")
-        if not name or "@" in rest or "#" in url:
-            raise ValueError(
-                f"GATEWAY_DATABASE_URL cannot be read: write {POSTGRES_SCHEME}user:password@host:port/name, "
-                "with %2F, %3F, %23 and %40 for /, ?, # and @ in a password"
-            )
+    if url.startswith(POSTGRES_SCHEME) and not _names_database(url):
+        raise ValueError(
+            f"GATEWAY_DATABASE_URL cannot be read: write {POSTGRES_SCHEME}user:password@host:port/name, "
+            "with %2F, %3F, %23 and %40 for /, ?, # and @ in a password"
+        )
+
+
+def _names_database(url: str) -> bool:
+    """Whether a server's URL is in one piece: a password may have taken it apart."""
+    place, _, rest = url.removeprefix(POSTGRES_SCHEME).partition("/")
+    try:
+        urlsplit(url)
+    except ValueError:
+        return False
+    return rest.partition("?")[0] != "" and not ("?" in place or "@" in rest or "#" in url)
 
 
 def variable_name(field: str) -> str:

@@ -44,7 +44,7 @@ CROSS JOIN (SELECT 'day' AS w UNION ALL SELECT 'month' UNION ALL SELECT 'total')
 
 INSERT INTO tasks (id, tenant_id, key_id, key_seq, tenant_seq, route, model, state, prompt, sample_count,
   metadata, price_micros, emulated, request_id, created_at_ms, deadline_at_ms, not_before_ms, attempt_count)
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tasks}),
+WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < {tasks}),
   owned AS (SELECT i, CAST(100000 + i % {tenants} + 1 AS TEXT) AS owner, i / {tenants} + 1 AS seq,
     {since_ms} + i * {every_ms} AS at_ms FROM n)
 SELECT 'task_' || CAST(1000000000 + i AS TEXT), 'ten_' || owner, 'key_' || owner, seq, seq,
