@@ -21,7 +21,10 @@ import httpx
 
 from gateway import __version__
 from gateway.accounts.authentication import Authenticator
-from gateway.accounts.service import Accounts
+from gateway.accounts.books import Books
+from gateway.accounts.keyring import Keyring
+from gateway.accounts.lastuse import LastUse
+from gateway.accounts.tenants import Tenants
 from gateway.db import work
 from gateway.db.engine import Database
 from gateway.db.revision import current_revision
@@ -78,7 +81,10 @@ class Services:
     database: Database
     storage: Storage
     files: FileSource | None
-    accounts: Accounts
+    tenants: Tenants
+    keyring: Keyring
+    books: Books
+    last_use: LastUse
     authenticator: Authenticator
     tasks: TaskService
     runner: Runner
@@ -120,8 +126,32 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
-def make_accounts(database: Database, clock: Clock) -> Accounts:
-    return Accounts(database, clock, IdMaker(clock, secrets.token_bytes), secrets.choice)
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What administers tenants, keys and money: all that commands need."""
+
+    tenants: Tenants
+    keyring: Keyring
+    books: Books
+
+
+@asynccontextmanager
+async def open_office(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Office]:
+    """For commands: the database, and nothing that reaches further."""
+    clock = clock or SystemClock()
+    async with open_database(settings) as database:
+        yield await _make_office(settings, database, clock, lambda _: None)
+
+
+async def _make_office(
+    settings: Settings, database: Database, clock: Clock, forget: Callable[[str], None]
+) -> Office:
+    secret = await _signing_secret(settings)
+    return Office(
+        Tenants(database, clock, IdMaker(clock, secrets.token_bytes)),
+        Keyring(database, clock, secrets.choice, secret, forget),
+        Books(database, clock),
+    )
 
 
 @asynccontextmanager
@@ -163,14 +193,20 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
                 settings.emulated,
             ),
         )  # fmt: skip
+        last_use = LastUse(database, clock)
+        authenticator = Authenticator(database, clock, last_use.note)
+        office = await _make_office(settings, database, clock, authenticator.forget)
         yield Services(
             clock=clock,
             metrics=metrics,
             database=database,
             storage=storage,
             files=files,
-            accounts=Accounts(database, clock, new_id, secrets.choice),
-            authenticator=Authenticator(database, clock),
+            tenants=office.tenants,
+            keyring=office.keyring,
+            books=office.books,
+            last_use=last_use,
+            authenticator=authenticator,
             tasks=tasks,
             runner=runner,
             signals=signals,

@@ -23,7 +23,7 @@ async def shop(settings: Settings, emulator: RunningEmulator) -> AsyncIterator[W
     costing = settings.model_copy(update={"lyria2_cost_usd": "0.043"})
     async with open_workshop(costing, emulator) as opened:
         yield opened
-        assert await opened.services.accounts.reconcile() == ()
+        assert await opened.services.books.reconcile() == ()
 
 
 async def costs(shop: Workshop, task: Task) -> list[tuple[Any, ...]]:
