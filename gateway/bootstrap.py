@@ -44,9 +44,11 @@ from gateway.tasks.admission import Defaults
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
+from gateway.tasks.repeating import Chore, Chores
 from gateway.tasks.runner import Runner, RunnerPolicy
 from gateway.tasks.service import TaskPolicy, TaskService
 from gateway.tasks.signals import Signals
+from gateway.tasks.sweeper import Sweeper
 from gateway.upstream.client import VertexClient
 from gateway.upstream.lyria2 import Lyria2
 from gateway.upstream.musicgen import MusicGen
@@ -57,6 +59,9 @@ _SECRET_BYTES = 32
 # Each running task holds one connection to Vertex, and its clips one to Cloud Storage.
 _CONNECTIONS_PER_TASK = 2
 _SPARE_CONNECTIONS = 16
+_EXPIRE_EVERY_S = 2.0
+_FORGET_EVERY_S = 600.0
+_NOTE_EVERY_S = 15.0
 
 
 class SystemClock:
@@ -88,6 +93,7 @@ class Services:
     authenticator: Authenticator
     tasks: TaskService
     runner: Runner
+    chores: Chores
     signals: Signals
     new_id: IdMaker
 
@@ -209,9 +215,21 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             authenticator=authenticator,
             tasks=tasks,
             runner=runner,
+            chores=_make_chores(clock, Sweeper(database, signals, metrics, clock), last_use),
             signals=signals,
             new_id=new_id,
         )
+
+
+def _make_chores(clock: Clock, sweeper: Sweeper, last_use: LastUse) -> Chores:
+    return Chores(
+        clock,
+        (
+            Chore("expiring tasks", _EXPIRE_EVERY_S, sweeper.expire_overdue),
+            Chore("forgetting names of requests", _FORGET_EVERY_S, sweeper.forget_names),
+            Chore("noting the use of keys", _NOTE_EVERY_S, last_use.flush, at_end=True),
+        ),
+    )
 
 
 def _http_client(settings: Settings) -> httpx.AsyncClient:

@@ -353,7 +353,7 @@ async def test_a_caller_that_hangs_up_loses_nothing(
     _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
     writer.write(head(*lines, "X-Request-Id: hangs-up-soon") + body)
     await writer.drain()
-    await until(lambda: called(emulator, "running"))
+    await until(lambda: called(emulator, "received"))
     writer.transport.abort()
     await until(lambda: called(emulator, "answered"))
     found = await services.database.read(
