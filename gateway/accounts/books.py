@@ -88,7 +88,7 @@ class Books:
 
     async def reconcile(self) -> tuple[Difference, ...]:
         """Everything about money that does not add up; nothing is the right answer."""
-        return await self._database.read(find_differences)
+        return await self._database.read_long(find_differences)
 
 
 def _faults(spent_micros: int, reason: str) -> list[FieldError]:
