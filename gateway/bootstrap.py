@@ -25,6 +25,7 @@ from gateway.accounts.books import Books
 from gateway.accounts.keyring import Keyring
 from gateway.accounts.lastuse import LastUse
 from gateway.accounts.tenants import Tenants
+from gateway.accounts.usage import UsageReports
 from gateway.db import work
 from gateway.db.engine import Database
 from gateway.db.revision import current_revision
@@ -89,6 +90,7 @@ class Services:
     tenants: Tenants
     keyring: Keyring
     books: Books
+    usage: UsageReports
     last_use: LastUse
     authenticator: Authenticator
     tasks: TaskService
@@ -139,6 +141,7 @@ class Office:
     tenants: Tenants
     keyring: Keyring
     books: Books
+    usage: UsageReports
 
 
 @asynccontextmanager
@@ -157,6 +160,7 @@ async def _make_office(
         Tenants(database, clock, IdMaker(clock, secrets.token_bytes)),
         Keyring(database, clock, secrets.choice, secret, forget),
         Books(database, clock),
+        UsageReports(database, clock),
     )
 
 
@@ -211,6 +215,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             tenants=office.tenants,
             keyring=office.keyring,
             books=office.books,
+            usage=office.usage,
             last_use=last_use,
             authenticator=authenticator,
             tasks=tasks,

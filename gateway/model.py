@@ -174,6 +174,23 @@ class Periods:
         return tuple(self.named(window) for window in BudgetWindow)
 
 
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """Local time is UTC plus ``offset_ms`` for moments before ``until_ms``, after the one before it."""
+
+    until_ms: int
+    offset_ms: int
+
+
+class Dimension(StrEnum):
+    """What usage may be grouped by."""
+
+    TENANT = "tenant"
+    KEY = "key"
+    MODEL = "model"
+    DAY = "day"
+
+
 class EntryKind(StrEnum):
     """What a ledger entry does. A task has one hold and then either one settlement or one release."""
 

@@ -16,6 +16,7 @@ _COMMANDS = {
     "migrate": ("gateway.cli.migrate", "Bring the database to this version's schema."),
     "tenant": ("gateway.cli.tenant", "Create and list tenants."),
     "key": ("gateway.cli.key", "Create, list and revoke API keys."),
+    "usage": ("gateway.cli.usage", "Show and export what was used and charged."),
     "ledger": ("gateway.cli.ledger", "Adjust what a tenant has spent."),
     "reconcile": ("gateway.cli.reconcile", "Recompute all money from rows and report every difference."),
 }
