@@ -49,6 +49,7 @@ from gateway.tasks.repeating import Chore, Chores
 from gateway.tasks.runner import Runner, RunnerPolicy
 from gateway.tasks.service import TaskPolicy, TaskService
 from gateway.tasks.signals import Signals
+from gateway.tasks.standing import Standings
 from gateway.tasks.sweeper import Sweeper
 from gateway.upstream.client import VertexClient
 from gateway.upstream.lyria2 import Lyria2
@@ -91,6 +92,7 @@ class Services:
     keyring: Keyring
     books: Books
     usage: UsageReports
+    standings: Standings
     last_use: LastUse
     authenticator: Authenticator
     tasks: TaskService
@@ -179,6 +181,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         metrics = Metrics(__version__)
         signals = Signals()
         catalog = Catalog(settings.deployments())
+        defaults = Defaults(settings.default_rpm, settings.default_max_queued)
         new_id = IdMaker(clock, secrets.token_bytes)
         base_url = settings.vertex_url.rstrip("/") or None
         vertex = VertexClient(http, identity.tokens, base_url, clock, observer=metrics)
@@ -198,7 +201,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             database, storage, catalog, runner, signals, metrics, clock, new_id,
             lambda kind, spec: len(models[kind].calls(spec, range(spec.sample_count))),
             TaskPolicy(
-                Defaults(settings.default_rpm, settings.default_max_queued),
+                defaults,
                 settings.task_timeout_s,
                 settings.emulated,
             ),
@@ -216,6 +219,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             keyring=office.keyring,
             books=office.books,
             usage=office.usage,
+            standings=Standings(database, catalog, clock, defaults, emulated=settings.emulated),
             last_use=last_use,
             authenticator=authenticator,
             tasks=tasks,

@@ -9,6 +9,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.metrics import Metrics
+from gateway.web.account import AccountApi
 from gateway.web.edge import Edge
 from gateway.web.files import FileApi
 from gateway.web.front import FrontPage
@@ -21,6 +22,7 @@ class Apis:
     """The handlers. ``files`` is None where audio is served by Cloud Storage itself."""
 
     music: MusicApi
+    account: AccountApi
     operations: OperationsApi
     front: FrontPage
     files: FileApi | None
@@ -51,6 +53,9 @@ def routes(apis: Apis) -> list[Route]:
         Route("/api/task-status/{task_id}", Endpoint(apis.music.status), methods=["GET"]),
         Route("/api/music_generate", Endpoint(apis.music.generate), methods=["POST"]),
         Route("/api/music_generate_lyria", Endpoint(apis.music.generate_lyria), methods=["POST"]),
+        Route("/api/account", Endpoint(apis.account.account), methods=["GET"]),
+        Route("/api/usage", Endpoint(apis.account.usage), methods=["GET"]),
+        Route("/api/models", Endpoint(apis.account.models), methods=["GET"]),
         Route("/livez", Endpoint(apis.operations.livez), methods=["GET"]),
         Route("/readyz", Endpoint(apis.operations.readyz), methods=["GET"]),
         Route("/metrics", Endpoint(apis.operations.metrics), methods=["GET"]),
