@@ -17,8 +17,7 @@ import pytest
 
 from gateway.accounts.service import Limits
 from gateway.bootstrap import open_services
-from gateway.cli import demo
-from gateway.cli.demo import _announce, _announced_url, _demo_key, _with_models
+from gateway.cli.demo import _announce, _demo_key, _with_models
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from tests.running import free_port
@@ -156,37 +155,6 @@ async def test_an_emulator_that_does_not_start_is_told(
     with pytest.raises(ConfigurationError, match="did not start"):
         async with _with_models(Settings(data_dir=tmp_path)):
             pass
-
-
-class Stubborn:
-    """A process that says nothing and listens to nothing."""
-
-    def __init__(self) -> None:
-        self.stdin = None
-        self.killed = False
-        self.stdout = self
-
-    async def readline(self) -> bytes:
-        raise TimeoutError
-
-    def kill(self) -> None:
-        self.killed = True
-
-    async def wait(self) -> int:
-        if not self.killed:
-            raise TimeoutError
-        return -9
-
-
-async def test_a_silent_emulator_is_not_waited_for_for_ever() -> None:
-    with pytest.raises(ConfigurationError):
-        await _announced_url(Stubborn())
-
-
-async def test_an_emulator_that_does_not_listen_is_killed() -> None:
-    process = Stubborn()
-    await demo._stop(process)
-    assert process.killed
 
 
 async def test_the_key_is_made_once(settings: Settings) -> None:
