@@ -57,6 +57,14 @@ class Settings(BaseSettings):
         "adc",
         description="`adc` (application default credentials) or `anonymous`: an emulator, and said so.",
     )
+    test_keys: bool = Field(
+        True, description="Whether `mg_test_` keys may make tasks; `off` refuses them with 403."
+    )
+    test_emulator_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/]+)?/?$",
+        description="Emulator for `mg_test_` keys; empty starts one here at the first of their tasks.",
+    )
     lyria2_price_usd: float = Field(0.06, ge=0, description="Price of one Lyria 2 clip in dollars.")
     musicgen_price_usd: float = Field(0.0, ge=0, description="Price of one MusicGen clip in dollars.")
     signing_secret: SecretStr | None = Field(

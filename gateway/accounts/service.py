@@ -10,7 +10,7 @@ from gateway.db.engine import Database, Tx
 from gateway.db.ledger import Balance
 from gateway.db.reconciliation import Difference, find_differences
 from gateway.errors import ErrorCode, GatewayError
-from gateway.model import ApiKey, BudgetWindow, Entry, EntryKind, Tenant, TenantStatus, format_usd
+from gateway.model import ApiKey, BudgetWindow, Entry, EntryKind, KeyMode, Tenant, TenantStatus, format_usd
 from gateway.ports import Clock
 
 _NAME_LENGTH = 100
@@ -157,9 +157,11 @@ class Accounts:
     async def list_tenants(self) -> tuple[Tenant, ...]:
         return await self._database.read(accounts.list_tenants)
 
-    async def create_key(self, tenant_id: str, name: str, *, rpm: int | None) -> tuple[ApiKey, str]:
+    async def create_key(
+        self, tenant_id: str, name: str, *, rpm: int | None, mode: KeyMode = KeyMode.LIVE
+    ) -> tuple[ApiKey, str]:
         """The key as kept, and its text, which cannot be had again."""
-        minted = keys.mint(self._choose)
+        minted = keys.mint(self._choose, mode)
         key = ApiKey(
             id=minted.public_id,
             tenant_id=tenant_id,
@@ -167,6 +169,7 @@ class Accounts:
             sha256=minted.sha256,
             created_at_ms=self._clock.now_ms(),
             rpm=rpm,
+            mode=mode,
         )
 
         def write(tx: Tx) -> None:

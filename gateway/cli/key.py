@@ -4,7 +4,7 @@ import click
 
 from gateway.cli.environment import open_accounts, read_settings, run
 from gateway.cli.tables import moment, print_json, print_table
-from gateway.model import ApiKey
+from gateway.model import ApiKey, KeyMode
 
 
 @click.group("key")
@@ -16,14 +16,16 @@ def command() -> None:
 @click.option("--tenant", "tenant_id", required=True, help="The tenant's id.")
 @click.option("--name", default="key", show_default=True, help="What the key is for.")
 @click.option("--rpm", type=click.IntRange(min=1), help="Requests a minute; GATEWAY_DEFAULT_RPM if absent.")
+@click.option("--test", is_flag=True, help="A test key: the emulator serves it, and it costs nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def create(tenant_id: str, name: str, rpm: int | None, as_json: bool) -> None:  # noqa: FBT001
+def create(tenant_id: str, name: str, rpm: int | None, test: bool, as_json: bool) -> None:  # noqa: FBT001
     """Create a key. Its text is shown once and kept nowhere."""
     settings = read_settings()
+    mode = KeyMode.TEST if test else KeyMode.LIVE
 
     async def work() -> tuple[ApiKey, str]:
         async with open_accounts(settings) as accounts:
-            return await accounts.create_key(tenant_id, name, rpm=rpm)
+            return await accounts.create_key(tenant_id, name, rpm=rpm, mode=mode)
 
     key, text = run(work())
     if as_json:
@@ -49,8 +51,11 @@ def list_all(tenant_id: str | None, as_json: bool) -> None:  # noqa: FBT001
         print_json([_document(key) for key in keys])
         return
     print_table(
-        ("ID", "TENANT", "NAME", "RPM", "CREATED", "REVOKED"),
-        [(k.id, k.tenant_id, k.name, k.rpm, moment(k.created_at_ms), moment(k.revoked_at_ms)) for k in keys],
+        ("ID", "TENANT", "NAME", "MODE", "RPM", "CREATED", "REVOKED"),
+        [
+            (k.id, k.tenant_id, k.name, k.mode, k.rpm, moment(k.created_at_ms), moment(k.revoked_at_ms))
+            for k in keys
+        ],
     )
 
 
@@ -72,6 +77,7 @@ def _document(key: ApiKey) -> dict[str, object]:
         "id": key.id,
         "tenant_id": key.tenant_id,
         "name": key.name,
+        "mode": key.mode.value,
         "rpm": key.rpm,
         "created_at": moment(key.created_at_ms),
         "revoked_at": moment(key.revoked_at_ms),

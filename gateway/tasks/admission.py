@@ -129,7 +129,8 @@ def _check(tx: Tx, task: Task, caller: Caller, defaults: Defaults) -> _Passed:
 
 def _fit_budgets(tx: Tx, task: Task, caller: Caller) -> tuple[str, ...]:
     tenant, limits = caller.tenant, caller.budgets
-    if not limits:
+    # A price of nothing fits into any budget, one that is overdrawn included, and brings none nearer its end.
+    if not limits or task.price_micros == 0:
         return ()
     periods = periods_at(task.created_at_ms, tenant.zone)
     balances = ledger.get_balances(tx, tenant.id, periods)

@@ -33,6 +33,7 @@ STATUSES: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.KEY_DISABLED: (401, "The API key is disabled"),
     ErrorCode.TENANT_SUSPENDED: (403, "The tenant is suspended"),
     ErrorCode.NOT_ALLOWED: (403, "This key may not do this"),
+    ErrorCode.TEST_KEYS_OFF: (403, "Test keys are switched off"),
     ErrorCode.NOT_FOUND: (404, "There is no such thing"),
     ErrorCode.CONFLICT: (409, "It contradicts what is there"),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: (422, "The idempotency key belongs to another request"),

@@ -23,6 +23,7 @@ from gateway.bootstrap import Services
 from gateway.cli.main import main
 from gateway.cli.server import bind, serve
 from gateway.errors import ConfigurationError, StorageError, Unavailable
+from gateway.model import KeyMode
 from gateway.settings import Settings
 from tests.emulator import RunningEmulator
 from tests.running import start_gateway
@@ -240,6 +241,7 @@ def test_a_key_is_created_for_programs(shell: Shell) -> None:
         "id": presented.public_id,
         "tenant_id": tenant_id,
         "name": "laptop",
+        "mode": "live",
         "rpm": 9,
         "revoked_at": None,
     }
@@ -258,10 +260,25 @@ def test_keys_are_listed_of_all_or_of_one_tenant_and_never_in_full(shell: Shell)
         "ID",
         "TENANT",
         "NAME",
+        "MODE",
         "RPM",
         "CREATED",
         "REVOKED",
     ]
+
+
+def test_a_test_key_is_told_from_a_live_one_wherever_it_is_shown(shell: Shell) -> None:
+    tenant_id = shell.json("tenant", "create", "acme")["id"]
+    live = shell.json("key", "create", "--tenant", tenant_id)
+    test = shell.json("key", "create", "--tenant", tenant_id, "--test")
+    assert (live["mode"], test["mode"]) == ("live", "test")
+    assert (live["key"][:8], test["key"][:8]) == ("mg_live_", "mg_test_")
+    presented = keys.parse(test["key"])
+    assert presented is not None
+    assert (presented.public_id, presented.mode) == (test["id"], KeyMode.TEST)
+    assert [key["mode"] for key in shell.json("key", "list")] == ["live", "test"]
+    rows = [line.split() for line in shell.run("key", "list").stdout.splitlines()[1:]]
+    assert [(row[0], row[3]) for row in rows] == [(live["id"], "live"), (test["id"], "test")]
 
 
 def test_a_key_is_revoked_once(shell: Shell) -> None:

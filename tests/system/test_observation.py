@@ -91,8 +91,8 @@ def test_metrics_parse_and_count(api: httpx.Client, http: httpx.Client) -> None:
     after = series(http)
     for name, labels in (
         ("gateway_http_requests_total", {"route": "/api/music_generate", "method": "POST", "status": "200"}),
-        ("gateway_tasks_total", {"model": "musicgen", "state": "succeeded"}),
-        ("gateway_upstream_calls_total", {"model": "musicgen", "outcome": "delivered"}),
+        ("gateway_tasks_total", {"model": "musicgen", "state": "succeeded", "mode": "live"}),
+        ("gateway_upstream_calls_total", {"model": "musicgen", "outcome": "delivered", "mode": "live"}),
     ):
         at = (name, frozenset(labels.items()))
         assert after[at] == before.get(at, 0) + 1, name
