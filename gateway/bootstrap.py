@@ -21,7 +21,10 @@ import httpx
 
 from gateway import __version__
 from gateway.accounts.authentication import Authenticator
-from gateway.accounts.service import Accounts
+from gateway.accounts.books import Books
+from gateway.accounts.keyring import Keyring
+from gateway.accounts.lastuse import LastUse
+from gateway.accounts.tenants import Tenants
 from gateway.companion import Companion
 from gateway.db import work
 from gateway.db.engine import Database
@@ -42,9 +45,11 @@ from gateway.tasks.admission import Defaults
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
+from gateway.tasks.repeating import Chore, Chores
 from gateway.tasks.runner import Runner, RunnerPolicy
 from gateway.tasks.service import TaskPolicy, TaskService
 from gateway.tasks.signals import Signals
+from gateway.tasks.sweeper import Sweeper
 from gateway.upstream.client import VertexClient
 from gateway.upstream.lyria2 import Lyria2
 from gateway.upstream.musicgen import MusicGen
@@ -55,6 +60,9 @@ _SECRET_BYTES = 32
 # Each running task holds one connection to Vertex, and its clips one to Cloud Storage.
 _CONNECTIONS_PER_TASK = 2
 _SPARE_CONNECTIONS = 16
+_EXPIRE_EVERY_S = 2.0
+_FORGET_EVERY_S = 600.0
+_NOTE_EVERY_S = 15.0
 
 
 class SystemClock:
@@ -79,10 +87,14 @@ class Services:
     database: Database
     storage: Storage
     files: FileSource | None
-    accounts: Accounts
+    tenants: Tenants
+    keyring: Keyring
+    books: Books
+    last_use: LastUse
     authenticator: Authenticator
     tasks: TaskService
     runner: Runner
+    chores: Chores
     signals: Signals
     new_id: IdMaker
 
@@ -121,8 +133,32 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
-def make_accounts(database: Database, clock: Clock) -> Accounts:
-    return Accounts(database, clock, IdMaker(clock, secrets.token_bytes), secrets.choice)
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What administers tenants, keys and money: all that commands need."""
+
+    tenants: Tenants
+    keyring: Keyring
+    books: Books
+
+
+@asynccontextmanager
+async def open_office(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Office]:
+    """For commands: the database, and nothing that reaches further."""
+    clock = clock or SystemClock()
+    async with open_database(settings) as database:
+        yield await _make_office(settings, database, clock, lambda _: None)
+
+
+async def _make_office(
+    settings: Settings, database: Database, clock: Clock, forget: Callable[[str], None]
+) -> Office:
+    secret = await _signing_secret(settings)
+    return Office(
+        Tenants(database, clock, IdMaker(clock, secrets.token_bytes)),
+        Keyring(database, clock, secrets.choice, secret, forget),
+        Books(database, clock),
+    )
 
 
 @asynccontextmanager
@@ -160,16 +196,23 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
                 settings.test_keys,
             ),
         )  # fmt: skip
+        last_use = LastUse(database, clock)
+        authenticator = Authenticator(database, clock, last_use.note)
+        office = await _make_office(settings, database, clock, authenticator.forget)
         yield Services(
             clock=clock,
             metrics=metrics,
             database=database,
             storage=storage,
             files=files,
-            accounts=Accounts(database, clock, new_id, secrets.choice),
-            authenticator=Authenticator(database, clock),
+            tenants=office.tenants,
+            keyring=office.keyring,
+            books=office.books,
+            last_use=last_use,
+            authenticator=authenticator,
             tasks=tasks,
             runner=runner,
+            chores=_make_chores(clock, Sweeper(database, signals, metrics, clock), last_use),
             signals=signals,
             new_id=new_id,
         )
@@ -202,6 +245,17 @@ def _make_models(
 
 def _models_at(vertex: VertexClient) -> Mapping[ModelKind, MusicModel]:
     return {ModelKind.LYRIA2: Lyria2(vertex), ModelKind.MUSICGEN: MusicGen(vertex)}
+
+
+def _make_chores(clock: Clock, sweeper: Sweeper, last_use: LastUse) -> Chores:
+    return Chores(
+        clock,
+        (
+            Chore("expiring tasks", _EXPIRE_EVERY_S, sweeper.expire_overdue),
+            Chore("forgetting names of requests", _FORGET_EVERY_S, sweeper.forget_names),
+            Chore("noting the use of keys", _NOTE_EVERY_S, last_use.flush, at_end=True),
+        ),
+    )
 
 
 def _http_client(settings: Settings) -> httpx.AsyncClient:

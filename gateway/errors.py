@@ -66,6 +66,7 @@ class ErrorCode(StrEnum):
     MODEL_ANSWER_INVALID = "model_answer_invalid"
     STORAGE_FAILED = "storage_failed"
     CANCELED = "canceled"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,9 +341,19 @@ class RetiredSecret:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling, once a presented key has been checked."""
+    """Who is calling, once a presented key has been checked. ``allowed_models`` None means all there are."""
 
     tenant_id: str
     key_id: str
     scopes: frozenset[Scope] = ALL_SCOPES
     mode: KeyMode = KeyMode.LIVE
+    allowed_models: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Who does something administrative, from where (an address, or a program), and in which request."""
+
+    actor: str
+    source: str
+    request_id: str = ""

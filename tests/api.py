@@ -17,12 +17,12 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.accounts.service import Limits
 from gateway.bootstrap import Services
 from gateway.cli.server import _apis
 from gateway.settings import Settings
 from gateway.web.app import Apis, create_app
 from gateway.web.protocol import protocol_class
+from tests.factories import ACT
 from tests.specification import Specification
 
 BASE_URL = "http://gateway"
@@ -92,8 +92,8 @@ class Caller:
 
 async def make_caller(client: httpx.AsyncClient, services: Services, name: str, **limits: int) -> Caller:
     rpm = limits.pop("key_rpm", None)
-    tenant = await services.accounts.create_tenant(name, Limits(**limits))
-    _, key = await services.accounts.create_key(tenant.id, "test", rpm=rpm)
+    tenant = await services.tenants.create(ACT, name=name, **limits)
+    _, key = await services.keyring.create(ACT, tenant.id, name="test", rpm=rpm)
     return Caller(client, services, tenant.id, key)
 
 

@@ -1,5 +1,6 @@
 """Fixtures that many tests share. Helpers that need no fixture are plain modules beside this one."""
 
+import logging
 import os
 import shutil
 import ssl
@@ -17,6 +18,7 @@ from gateway.db.migrate import migrate
 from gateway.settings import Settings
 from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller, serving
 from tests.emulator import RunningEmulator, start_emulator
+from tests.secrecy import Watch, WatchedLog
 from tests.specification import Specification
 
 
@@ -33,6 +35,33 @@ def _one_trust_store() -> Iterator[None]:
         patch.setattr("httpx._transports.default.create_ssl_context", shared)
         patch.setattr("httpx.create_ssl_context", shared)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_secret_gets_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Over the whole run: see `tests.secrecy`."""
+    watch = Watch()
+    log, root = WatchedLog(watch), logging.getLogger()
+    read, aread = httpx.Response.read, httpx.Response.aread
+
+    def watched_read(response: httpx.Response) -> bytes:
+        content = read(response)
+        watch.look_at_answer(response)
+        return content
+
+    async def watched_aread(response: httpx.Response) -> bytes:
+        content = await aread(response)
+        watch.look_at_answer(response)
+        return content
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.Response, "read", watched_read)
+        patch.setattr(httpx.Response, "aread", watched_aread)
+        root.addHandler(log)
+        yield
+        root.removeHandler(log)
+    watch.look_at_files(tmp_path_factory.getbasetemp())
+    assert not watch.leaks, "\n".join(watch.leaks)
 
 
 @pytest.fixture(autouse=True)

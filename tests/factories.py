@@ -5,9 +5,10 @@ import secrets
 from typing import Any
 
 from gateway.accounts import keys
-from gateway.db import accounts, tasks
+from gateway.db import accounts, tasks, tenants
 from gateway.db.engine import Database, Tx
 from gateway.model import (
+    Act,
     ApiKey,
     Clip,
     Deployment,
@@ -23,6 +24,8 @@ from gateway.model import (
 )
 
 NOW_MS = 1_800_000_000_000
+#: Who administers in tests.
+ACT = Act(actor="cli:test", source="cli")
 _numbers = itertools.count(1)
 
 
@@ -97,7 +100,7 @@ def a_deployment(kind: ModelKind = ModelKind.LYRIA2, **changes: Any) -> Deployme
 
 async def keep_tenant(database: Database, **changes: Any) -> Tenant:
     tenant = a_tenant(**changes)
-    await database.write(lambda tx: accounts.insert_tenant(tx, tenant))
+    await database.write(lambda tx: tenants.insert_tenant(tx, tenant))
     return tenant
 
 

@@ -13,7 +13,7 @@ from gateway.db.work import Lease
 from gateway.model import MusicSpec, Principal, Route, Task, TaskState
 from gateway.settings import Settings
 from gateway.tasks.pipeline import Pipeline
-from gateway.tasks.service import Submission
+from gateway.tasks.submission import Submission
 from tests.clock import SetClock
 from tests.emulator import RunningEmulator
 from tests.eventually import eventually

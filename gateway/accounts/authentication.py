@@ -2,6 +2,7 @@
 
 import hmac
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.accounts import keys
@@ -43,10 +44,14 @@ class _Entry:
 
 
 class Authenticator:
-    """Checks keys. Remembers rows (never secrets) for `CACHE_TTL_S`, at most 10,000 of them."""
+    """Checks keys, and tells ``used`` of each that was good.
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    Remembers rows (never secrets) for `CACHE_TTL_S`, at most 10,000 of them.
+    """
+
+    def __init__(self, database: Database, clock: Clock, used: Callable[[str], None]) -> None:
         self._clock = clock
+        self._used = used
         self._rows = BatchReader(database, accounts.get_credentials)
         self._cache: OrderedDict[str, _Entry] = OrderedDict()
         self._well_formed: OrderedDict[str, keys.PresentedKey] = OrderedDict()
@@ -71,7 +76,8 @@ class Authenticator:
         self._well_formed[candidate.sha256] = candidate
         if len(self._well_formed) > _CACHE_SIZE:
             self._well_formed.popitem(last=False)
-        return Principal(key.tenant_id, key.id, key.scopes, key.mode)
+        self._used(key.id)
+        return Principal(key.tenant_id, key.id, key.scopes, key.mode, _models(credential))
 
     def forget(self, key_id: str) -> None:
         """Read the key anew next time: something about it changed here."""
@@ -106,6 +112,12 @@ def check_usable(key: ApiKey, now_ms: int) -> None:
     if state in _STOPPED:
         code, detail = _STOPPED[state]
         raise Unauthorized(detail, code=code)
+
+
+def _models(credential: Credential) -> frozenset[str] | None:
+    """The models that both the key and its tenant may use."""
+    lists = [each for each in (credential.key.allowed_models, credential.tenant_models) if each is not None]
+    return frozenset.intersection(*map(frozenset, lists)) if lists else None
 
 
 def _matches(candidate: keys.PresentedKey, credential: Credential | None, now_ms: int) -> bool:

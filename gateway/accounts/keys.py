@@ -78,10 +78,14 @@ def hash_key(text: str) -> str:
 
 
 def checksum(body: str) -> str:
-    """CRC-32 in base62, six characters, most significant first."""
-    value = binascii.crc32(body.encode())
+    """CRC-32 in base62, six characters."""
+    return base62(binascii.crc32(body.encode()), CHECKSUM_LENGTH)
+
+
+def base62(number: int, length: int) -> str:
+    """The last ``length`` digits of a number, most significant first."""
     digits = []
-    for _ in range(CHECKSUM_LENGTH):
-        value, digit = divmod(value, len(ALPHABET))
+    for _ in range(length):
+        number, digit = divmod(number, len(ALPHABET))
         digits.append(ALPHABET[digit])
     return "".join(reversed(digits))

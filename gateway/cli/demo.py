@@ -10,16 +10,17 @@ from pathlib import Path
 import click
 import uvloop
 
-from gateway.accounts.service import Limits
 from gateway.bootstrap import Services
 from gateway.cli.environment import fail, read_settings
 from gateway.cli.server import bind, serve
 from gateway.companion import start_emulator
 from gateway.errors import GatewayError, Unauthorized
+from gateway.model import Act
 from gateway.settings import Settings
 from gateway.telemetry import configure_logging
 
 _PROMPT = "uplifting electronic track with soft piano and warm pads"
+_ACT = Act(actor="gateway demo", source="cli")
 
 
 @click.command("demo")
@@ -92,9 +93,9 @@ async def _demo_key(path: Path, services: Services) -> str:
         with contextlib.suppress(Unauthorized):
             await services.authenticator.authenticate(key)
             return key
-    tenants = {tenant.name: tenant for tenant in await services.accounts.list_tenants()}
-    tenant = tenants.get("demo") or await services.accounts.create_tenant("demo", Limits())
-    _, key = await services.accounts.create_key(tenant.id, "demo", rpm=None)
+    tenants = {tenant.name: tenant for tenant in await services.tenants.list()}
+    tenant = tenants.get("demo") or await services.tenants.create(_ACT, name="demo")
+    _, key = await services.keyring.create(_ACT, tenant.id, name="demo")
     _write_key(path, key)
     return key
 

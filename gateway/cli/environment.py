@@ -4,17 +4,16 @@ Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration.
 """
 
 import asyncio
+import getpass
 import os
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from typing import Any, NoReturn, TypeVar
 
 import click
 from pydantic import ValidationError
 
-from gateway.accounts.service import Accounts
-from gateway.bootstrap import SystemClock, make_accounts, open_database
 from gateway.errors import ConfigurationError, GatewayError
+from gateway.model import Act
 from gateway.settings import Settings, unknown_names, variable_name
 
 T = TypeVar("T")
@@ -50,7 +49,11 @@ def fail(error: GatewayError) -> NoReturn:
     raise SystemExit(2 if isinstance(error, ConfigurationError) else 1) from error
 
 
-@asynccontextmanager
-async def open_accounts(settings: Settings) -> AsyncIterator[Accounts]:
-    async with open_database(settings) as database:
-        yield make_accounts(database, SystemClock())
+def this_user() -> Act:
+    """Whoever runs this command, for the audit log."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        # In a container a user need not have a name.
+        name = str(os.getuid())
+    return Act(actor=f"cli:{name}", source="cli")

@@ -2,7 +2,8 @@
 
 import click
 
-from gateway.cli.environment import open_accounts, read_settings, run
+from gateway.bootstrap import open_office
+from gateway.cli.environment import read_settings, run, this_user
 from gateway.cli.tables import moment, print_json, print_table
 from gateway.model import ApiKey, KeyMode
 
@@ -24,8 +25,8 @@ def create(tenant_id: str, name: str, rpm: int | None, test: bool, as_json: bool
     mode = KeyMode.TEST if test else KeyMode.LIVE
 
     async def work() -> tuple[ApiKey, str]:
-        async with open_accounts(settings) as accounts:
-            return await accounts.create_key(tenant_id, name, rpm=rpm, mode=mode)
+        async with open_office(settings) as office:
+            return await office.keyring.create(this_user(), tenant_id, mode=mode, name=name, rpm=rpm)
 
     key, text = run(work())
     if as_json:
@@ -43,8 +44,8 @@ def list_all(tenant_id: str | None, as_json: bool) -> None:  # noqa: FBT001
     settings = read_settings()
 
     async def work() -> tuple[ApiKey, ...]:
-        async with open_accounts(settings) as accounts:
-            return await accounts.list_keys(tenant_id)
+        async with open_office(settings) as office:
+            return await office.keyring.list(tenant_id)
 
     keys = run(work())
     if as_json:
@@ -66,8 +67,8 @@ def revoke(key_id: str) -> None:
     settings = read_settings()
 
     async def work() -> bool:
-        async with open_accounts(settings) as accounts:
-            return await accounts.revoke_key(key_id)
+        async with open_office(settings) as office:
+            return await office.keyring.revoke(this_user(), key_id)
 
     click.echo(f"Revoked {key_id}." if run(work()) else f"{key_id} was revoked before.")
 

@@ -1,11 +1,9 @@
 """``gateway ledger``."""
 
-import getpass
-import os
-
 import click
 
-from gateway.cli.environment import open_accounts, read_settings, run
+from gateway.bootstrap import open_office
+from gateway.cli.environment import read_settings, run, this_user
 from gateway.cli.money import SIGNED_DOLLARS
 from gateway.model import format_usd
 
@@ -25,16 +23,8 @@ def adjust(tenant_id: str, micros: int, reason: str) -> None:
     settings = read_settings()
 
     async def work() -> None:
-        async with open_accounts(settings) as accounts:
-            await accounts.adjust(tenant_id, micros, reason=reason, actor=_actor())
+        async with open_office(settings) as office:
+            await office.books.adjust(this_user(), tenant_id, micros, reason=reason)
 
     run(work())
     click.echo(f"Entered {format_usd(micros)} dollars as spent by {tenant_id}.")
-
-
-def _actor() -> str:
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):
-        # In a container a user need not have a name.
-        return f"cli:{os.getuid()}"

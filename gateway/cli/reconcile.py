@@ -4,7 +4,8 @@ from dataclasses import asdict
 
 import click
 
-from gateway.cli.environment import open_accounts, read_settings, run
+from gateway.bootstrap import open_office
+from gateway.cli.environment import read_settings, run
 from gateway.cli.tables import print_json, print_table
 from gateway.db.reconciliation import Difference
 
@@ -15,8 +16,8 @@ def command(as_json: bool) -> None:  # noqa: FBT001 - click hands options over b
     settings = read_settings()
 
     async def work() -> tuple[Difference, ...]:
-        async with open_accounts(settings) as accounts:
-            return await accounts.reconcile()
+        async with open_office(settings) as office:
+            return await office.books.reconcile()
 
     differences = run(work())
     if as_json:

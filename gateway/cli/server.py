@@ -95,6 +95,7 @@ async def serve(
         server = GatewayServer(config, lambda: announce(services))
         drained = _end_on_signals(server, services)
         services.runner.start()
+        services.chores.start()
         lag = asyncio.create_task(_measure_lag(services))
         logger.info("gateway %s is up", __version__, extra=_facts(settings))
         if settings.emulated:
@@ -103,6 +104,7 @@ async def serve(
             await server.serve(sockets=[listener])
         finally:
             await drained()
+            await services.chores.end()
             lag.cancel()
     logger.info("gateway has stopped")
 

@@ -2,8 +2,9 @@
 
 import click
 
-from gateway.accounts.service import Budget, Limits, Terms
-from gateway.cli.environment import open_accounts, read_settings, run
+from gateway.accounts.tenants import Budget
+from gateway.bootstrap import open_office
+from gateway.cli.environment import read_settings, run, this_user
 from gateway.cli.money import DOLLARS, DOLLARS_OR_NONE, FACTOR, NewLimit
 from gateway.cli.tables import moment, print_json, print_table
 from gateway.model import BudgetWindow, Tenant, format_usd
@@ -47,15 +48,21 @@ def create(
 ) -> None:
     """Create a tenant: a team that gets keys."""
     settings = read_settings()
-    limits = Limits(rpm, max_concurrent, max_queued, weight)
-    windows = {BudgetWindow.DAY: day, BudgetWindow.MONTH: month, BudgetWindow.TOTAL: total}
-    terms = Terms(
-        zone, price_ppm, {window: micros for window, micros in windows.items() if micros is not None}
-    )
+    budgets = {BudgetWindow.DAY: day, BudgetWindow.MONTH: month, BudgetWindow.TOTAL: total}
 
     async def work() -> Tenant:
-        async with open_accounts(settings) as accounts:
-            return await accounts.create_tenant(name, limits, terms)
+        async with open_office(settings) as office:
+            return await office.tenants.create(
+                this_user(),
+                name=name,
+                zone=zone,
+                price_ppm=price_ppm,
+                rpm=rpm,
+                max_concurrent=max_concurrent,
+                max_queued=max_queued,
+                weight=weight,
+                budgets=budgets,
+            )
 
     tenant = run(work())
     if as_json:
@@ -84,10 +91,10 @@ def budget(
     changes = {window: limit.micros for window, limit in windows.items() if limit is not None}
 
     async def work() -> tuple[Budget, ...]:
-        async with open_accounts(settings) as accounts:
+        async with open_office(settings) as office:
             if changes:
-                await accounts.set_budgets(tenant_id, changes)
-            return await accounts.list_budgets(tenant_id)
+                return await office.tenants.set_budgets(this_user(), tenant_id, changes)
+            return await office.tenants.list_budgets(tenant_id)
 
     budgets = run(work())
     if as_json:
@@ -114,8 +121,8 @@ def list_all(as_json: bool) -> None:  # noqa: FBT001
     settings = read_settings()
 
     async def work() -> tuple[Tenant, ...]:
-        async with open_accounts(settings) as accounts:
-            return await accounts.list_tenants()
+        async with open_office(settings) as office:
+            return await office.tenants.list()
 
     tenants = run(work())
     if as_json:

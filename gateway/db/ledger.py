@@ -38,6 +38,7 @@ _BALANCES = sa.select(balances.c.period, balances.c.held_micros, balances.c.spen
 _HOLD = Prepared(
     sa.select(ledger).where(ledger.c.task_id == sa.bindparam("task_id"), ledger.c.kind == "hold")
 )
+_NEWEST = sa.select(ledger).limit(sa.bindparam("at_most"))
 _SET_BUDGET = upsert(budgets)
 _PUT_BUDGET = _SET_BUDGET.on_conflict_do_update(
     index_elements=[budgets.c.tenant_id, budgets.c.window],
@@ -91,23 +92,33 @@ def add_entry(tx: Tx, entry: Entry) -> None:
         tx.execute(_OPEN_BALANCE, [move | {"in_period": period} for period in new])
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """An entry with its number."""
+
+    id: int
+    entry: Entry
+
+
+def list_entries(
+    tx: Tx, *, tenant_id: str | None = None, before_id: int | None = None, limit: int
+) -> tuple[LedgerRow, ...]:
+    """The newest entries first, those before ``before_id`` only if it is given."""
+    # Along an index either way: by number for all, by time for one tenant, whose numbers are scattered.
+    place = (ledger.c.id,) if tenant_id is None else (ledger.c.at_ms, ledger.c.id)
+    statement = _NEWEST.order_by(*(column.desc() for column in place))
+    if tenant_id is not None:
+        statement = statement.where(ledger.c.tenant_id == tenant_id)
+    if before_id is not None:
+        start = sa.select(*place).where(ledger.c.id == before_id).scalar_subquery()
+        statement = statement.where(sa.tuple_(*place) < start)
+    return tuple(LedgerRow(row.id, _entry(row)) for row in tx.execute(statement, {"at_most": limit}))
+
+
 def get_hold(tx: Tx, task_id: str) -> Entry | None:
     """The hold of a task; its settlement or release counts towards the same periods."""
     row = _HOLD.one_or_none(tx, {"task_id": task_id})
-    if row is None:
-        return None
-    return Entry(
-        tenant_id=row.tenant_id,
-        key_id=row.key_id,
-        task_id=row.task_id,
-        kind=EntryKind(row.kind),
-        held_micros=row.held_micros,
-        spent_micros=row.spent_micros,
-        periods=Periods(row.day, row.month),
-        at_ms=row.at_ms,
-        actor=row.actor,
-        reason=row.reason,
-    )
+    return None if row is None else _entry(row)
 
 
 def put_budgets(tx: Tx, tenant_id: str, limits: Mapping[BudgetWindow, int]) -> None:
@@ -133,3 +144,18 @@ def get_balances(tx: Tx, tenant_id: str, periods: Periods) -> dict[str, Balance]
     """Balances by period name; a period without entries is absent."""
     rows = tx.execute(_BALANCES, {"tenant_id": tenant_id, "periods": list(periods.all())})
     return {row.period: Balance(row.held_micros, row.spent_micros) for row in rows}
+
+
+def _entry(row: sa.Row[tuple[object, ...]]) -> Entry:
+    return Entry(
+        tenant_id=row.tenant_id,
+        key_id=row.key_id,
+        task_id=row.task_id,
+        kind=EntryKind(row.kind),
+        held_micros=row.held_micros,
+        spent_micros=row.spent_micros,
+        periods=Periods(row.day, row.month),
+        at_ms=row.at_ms,
+        actor=row.actor,
+        reason=row.reason,
+    )

@@ -65,12 +65,15 @@ _WINDOWS = Prepared(
         .label("tenant_oldest_queued"),
     )
 )
-_COUNT_QUEUED = sa.select(sa.func.count()).select_from(
-    sa.select(tasks.c.id)
-    .where(tasks.c.tenant_id == _tenant_id, in_state(TaskState.QUEUED))
-    .limit(sa.bindparam("at_most"))
-    .subquery()
-)
+_QUEUED = sa.select(tasks.c.id).where(tasks.c.tenant_id == _tenant_id, in_state(TaskState.QUEUED))
+
+
+def _counted(queued: sa.Select[str]) -> sa.Select[int]:
+    return sa.select(sa.func.count()).select_from(queued.limit(sa.bindparam("at_most")).subquery())
+
+
+_COUNT_QUEUED = _counted(_QUEUED)
+_COUNT_QUEUED_OF_KEY = _counted(_QUEUED.where(tasks.c.key_id == _key_id))
 _INSERT = Prepared(sa.insert(tasks))
 _INSERT_EVENT = Prepared(sa.insert(task_events))
 _BY_ID = sa.select(tasks).where(tasks.c.id.in_(sa.bindparam("ids", expanding=True)))
@@ -131,9 +134,12 @@ def read_windows(
     )
 
 
-def count_queued(tx: Tx, tenant_id: str, *, at_most: int) -> int:
-    """The tenant's queued tasks, counted no further than ``at_most``."""
-    return tx.execute(_COUNT_QUEUED, {"tenant_id": tenant_id, "at_most": at_most}).scalar_one()
+def count_queued(tx: Tx, tenant_id: str, *, at_most: int, key_id: str | None = None) -> int:
+    """The queued tasks of the tenant, or of one of its keys, counted no further than ``at_most``."""
+    values = {"tenant_id": tenant_id, "at_most": at_most}
+    if key_id is None:
+        return tx.execute(_COUNT_QUEUED, values).scalar_one()
+    return tx.execute(_COUNT_QUEUED_OF_KEY, {**values, "key_id": key_id}).scalar_one()
 
 
 def _span(oldest: int | None, newest: int | None) -> int:

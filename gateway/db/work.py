@@ -35,9 +35,16 @@ _running = (
     .group_by(tasks.c.tenant_id)
     .cte("running")
 )
+# A suspended tenant starts nothing new; what was running before may go on.
+_may_run = sa.or_(tenants.c.status == "active", tasks.c.started_at_ms.is_not(None))
 _oldest_ready = (
     sa.select(tasks.c.id)
-    .where(tasks.c.tenant_id == tenants.c.id, in_state(TaskState.QUEUED), tasks.c.not_before_ms <= _now)
+    .where(
+        tasks.c.tenant_id == tenants.c.id,
+        in_state(TaskState.QUEUED),
+        tasks.c.not_before_ms <= _now,
+        _may_run,
+    )
     .order_by(tasks.c.tenant_seq)
     .limit(1)
     .correlate(tenants)
@@ -179,7 +186,7 @@ class Lease:
 
 
 def list_queues(tx: Tx, *, now_ms: int) -> tuple[Queue, ...]:
-    """Every tenant that has tasks waiting; ``task_id`` is None while all of them cool down."""
+    """Every tenant that has tasks waiting; ``task_id`` is None while none of them may start."""
     rows = _QUEUES.all(tx, {"now_ms": now_ms})
     return tuple(Queue(r.id, r.weight, r.max_concurrent, r.running, r.task_id) for r in rows)
 

@@ -4,21 +4,19 @@ Limits are counted from the task rows themselves inside the transaction that add
 slip through together and a refused request uses up nothing.
 """
 
-import math
 from dataclasses import dataclass, replace
 
+from gateway.accounts.authentication import check_usable
 from gateway.accounts.calendar import periods_at
-from gateway.db import accounts, ledger, tasks
+from gateway.db import accounts, idempotency, ledger, tasks
 from gateway.db.accounts import Caller
 from gateway.db.engine import Tx
+from gateway.db.idempotency import RequestName
 from gateway.db.tasks import Windows
-from gateway.errors import BudgetSpent, ErrorCode, LimitReached, LimitState, Unauthorized
-from gateway.model import Task, Tenant, TenantStatus
-from gateway.tasks import charging
+from gateway.errors import BudgetSpent, Conflict, ErrorCode, Forbidden, LimitReached, LimitState, Unauthorized
+from gateway.model import AudioFormat, Task, Tenant, TenantStatus
+from gateway.tasks import charging, limits
 from gateway.tasks.budget import check_budgets, nearly_spent, price_for
-
-WINDOW_S = 60
-_WINDOW_MS = WINDOW_S * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +29,16 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The task as it was written, the key's rate after it, and which budgets it brought near their end."""
+    """The task as it was written, the key's rate after it, and which budgets it brought near their end.
+
+    ``joined`` when the request's name had been given before: then the task is the one of that time, and no
+    limit was looked at.
+    """
 
     task: Task
-    rate: LimitState
+    rate: LimitState | None
     warnings: tuple[str, ...] = ()
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,21 @@ class _Passed:
     warnings: tuple[str, ...]
 
 
-def admit(tx: Tx, task: Task, *, deadline_at_ms: int, defaults: Defaults) -> Admitted:
+def admit(
+    tx: Tx, task: Task, *, deadline_at_ms: int, defaults: Defaults, name: RequestName | None = None
+) -> Admitted:
     """Write the task, and hold its price, if every limit allows it.
 
     ``task`` comes with the list price; it is written with the tenant's. Raises `LimitReached` or
-    `BudgetSpent` naming the limit and when to come back, `Unauthorized` when the key or its tenant has been
-    stopped since it was checked.
+    `BudgetSpent` naming the limit and when to come back, `Unauthorized` when the key has been stopped since
+    it was checked, `Forbidden` for what it does not cover, `Conflict` when its name was given to another
+    request. A refusal leaves the name free.
     """
     priced, caller = _price(tx, task)
+    if name is not None and (found := idempotency.find_named(tx, task.tenant_id, name)) is not None:
+        if found.fingerprint != name.fingerprint:
+            raise _name_taken()
+        return Admitted(tasks.get_tasks(tx, [found.task_id])[found.task_id], None, joined=True)
     passed = _check(tx, priced, caller, defaults)
     tasks.insert_task(
         tx,
@@ -67,6 +77,8 @@ def admit(tx: Tx, task: Task, *, deadline_at_ms: int, defaults: Defaults) -> Adm
     )
     tasks.add_event(tx, task.id, "queued", at_ms=task.created_at_ms)
     charging.hold(tx, passed.task, periods_at(task.created_at_ms, passed.tenant.zone))
+    if name is not None:
+        idempotency.keep_name(tx, task.tenant_id, name, task_id=task.id, now_ms=task.created_at_ms)
     return Admitted(passed.task, passed.rate, passed.warnings)
 
 
@@ -75,7 +87,7 @@ class Verdict:
     """What `admit` would do: the task at its tenant's price, and the refusal if it would be refused."""
 
     task: Task
-    refusal: LimitReached | BudgetSpent | None
+    refusal: LimitReached | BudgetSpent | Forbidden | None
     warnings: tuple[str, ...]
 
 
@@ -84,21 +96,24 @@ def consider(tx: Tx, task: Task, *, defaults: Defaults) -> Verdict:
     priced, caller = _price(tx, task)
     try:
         passed = _check(tx, priced, caller, defaults)
-    except (LimitReached, BudgetSpent) as refusal:
+    except (LimitReached, BudgetSpent, Forbidden) as refusal:
         return Verdict(priced, refusal, ())
     return Verdict(priced, None, passed.warnings)
 
 
 def _price(tx: Tx, task: Task) -> tuple[Task, Caller]:
-    caller = _valid(tx, task)
+    caller = accounts.get_caller(tx, task.key_id)
+    if caller is None:
+        raise Unauthorized("There is no such API key any more; ask your platform team for another.")
+    check_usable(caller.key, task.created_at_ms)
     clips = task.spec.sample_count
     price_micros = price_for(caller.tenant, task.price_micros // clips) * clips
     return replace(task, price_micros=price_micros), caller
 
 
 def _check(tx: Tx, task: Task, caller: Caller, defaults: Defaults) -> _Passed:
+    _check_coverage(task, caller)
     key, tenant = caller.key, caller.tenant
-    max_queued = tenant.max_queued or defaults.max_queued
     now_ms = task.created_at_ms
     rpm = key.rpm or defaults.rpm
     windows = tasks.read_windows(
@@ -107,72 +122,51 @@ def _check(tx: Tx, task: Task, caller: Caller, defaults: Defaults) -> _Passed:
         key_rpm=rpm,
         tenant_id=tenant.id,
         tenant_rpm=tenant.rpm,
-        since_ms=now_ms - _WINDOW_MS,
+        since_ms=now_ms - limits.WINDOW_MS,
     )
-    key_wait_s = _wait_s(windows.key_full_at_ms, now_ms)
-    if key_wait_s is not None:
-        raise _too_fast("key", rpm, key_wait_s)
-    tenant_wait_s = _wait_s(windows.tenant_full_at_ms, now_ms)
-    if tenant.rpm is not None and tenant_wait_s is not None:
-        raise _too_fast("tenant", tenant.rpm, tenant_wait_s)
-    # The bound is free; counting is not, and needed only by a tenant that may have reached its limit.
-    if (
-        windows.queued_at_most >= max_queued
-        and tasks.count_queued(tx, tenant.id, at_most=max_queued) >= max_queued
-    ):
-        raise _queue_full(max_queued)
+    limits.check_rates(windows, now_ms, key_rpm=rpm, tenant_rpm=tenant.rpm)
+    limits.check_queues(tx, windows, key, tenant, tenant.max_queued or defaults.max_queued)
     warnings = _fit_budgets(tx, task, caller)
-    remaining = max(0, rpm - windows.key_count - 1)
-    reset_s = _wait_s(windows.key_oldest_at_ms, now_ms) or WINDOW_S
-    return _Passed(task, tenant, windows, LimitState("key", rpm, WINDOW_S, remaining, reset_s), warnings)
+    return _Passed(task, tenant, windows, limits.rate_after(windows, now_ms, rpm), warnings)
+
+
+def _check_coverage(task: Task, caller: Caller) -> None:
+    """Whether the key and its tenant may have this at all; whatever was true when the key was read."""
+    key, tenant = caller.key, caller.tenant
+    if tenant.status is not TenantStatus.ACTIVE:
+        raise Forbidden(
+            "This tenant is suspended; ask your platform team. Running tasks are finished and can be read.",
+            code=ErrorCode.TENANT_SUSPENDED,
+        )
+    for owner, models in (("tenant", tenant.allowed_models), ("key", key.allowed_models)):
+        if models is not None and task.model.value not in models:
+            raise Forbidden(
+                f"This {owner} may not use {task.model.value}; it may use: {', '.join(models) or 'no model'}."
+            )
+    if tenant.allowed_formats is not None and AudioFormat.WAV.value not in tenant.allowed_formats:
+        raise Forbidden(
+            f"This tenant may not have audio as wav; it may have: "
+            f"{', '.join(tenant.allowed_formats) or 'no format'}."
+        )
 
 
 def _fit_budgets(tx: Tx, task: Task, caller: Caller) -> tuple[str, ...]:
-    tenant, limits = caller.tenant, caller.budgets
+    tenant, budgets = caller.tenant, caller.budgets
     # A price of nothing fits into any budget, one that is overdrawn included, and brings none nearer its end.
-    if not limits or task.price_micros == 0:
+    if not budgets or task.price_micros == 0:
         return ()
     periods = periods_at(task.created_at_ms, tenant.zone)
     balances = ledger.get_balances(tx, tenant.id, periods)
     check_budgets(
-        limits, balances, price_micros=task.price_micros, now_ms=task.created_at_ms, zone=tenant.zone
+        budgets, balances, price_micros=task.price_micros, now_ms=task.created_at_ms, zone=tenant.zone
     )
-    return nearly_spent(limits, balances, periods, price_micros=task.price_micros)
-
-
-def _valid(tx: Tx, task: Task) -> Caller:
-    found = accounts.get_caller(tx, task.key_id)
-    if found is None or found.key.revoked_at_ms is not None:
-        raise Unauthorized("This API key was revoked; ask your platform team for another.")
-    if found.tenant.status is not TenantStatus.ACTIVE:
-        raise Unauthorized("This tenant is suspended; ask your platform team.")
-    return found
-
-
-def _wait_s(created_at_ms: int | None, now_ms: int) -> int | None:
-    """Whole seconds, rounded up, until a task made then leaves the window; None when it does not count.
-
-    A clock that was set back leaves times ahead of now, which count; more than a window ahead it had been
-    plainly wrong, and must not lock anybody out until that time comes.
-    """
-    if created_at_ms is None or abs(now_ms - created_at_ms) >= _WINDOW_MS:
-        return None
-    return math.ceil((created_at_ms + _WINDOW_MS - now_ms) / 1000)
-
-
-def _too_fast(owner: str, rpm: int, retry_after_s: int) -> LimitReached:
-    return LimitReached(
-        f"This {owner} may make {rpm} requests in any {WINDOW_S} seconds and has made them. "
-        f"Come back in {retry_after_s} s.",
-        code=ErrorCode.RATE_LIMITED,
-        limit=LimitState(owner, rpm, WINDOW_S, 0, retry_after_s),
+    return nearly_spent(
+        budgets, balances, periods, price_micros=task.price_micros, warn_percents=tenant.warn_percents
     )
 
 
-def _queue_full(max_queued: int) -> LimitReached:
-    return LimitReached(
-        f"This tenant has {max_queued} tasks waiting, as many as it may. Wait for some to start, "
-        "or cancel some.",
-        code=ErrorCode.QUEUE_FULL,
-        limit=LimitState("queued", max_queued, 0, 0, 10),
+def _name_taken() -> Conflict:
+    return Conflict(
+        "This Idempotency-Key was sent with another request before; send a new key with a new request.",
+        code=ErrorCode.IDEMPOTENCY_KEY_REUSED,
     )

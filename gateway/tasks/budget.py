@@ -9,7 +9,6 @@ from gateway.model import BudgetWindow, Periods, Task, TaskState, Tenant, format
 
 _EMPTY = Balance()
 _PPM = 1_000_000
-_WARN_AT_PERCENT = (100, 80)
 # The one that bars the way longest comes first: coming back must not meet another that was spent as well.
 _LONGEST_FIRST = (BudgetWindow.TOTAL, BudgetWindow.MONTH, BudgetWindow.DAY)
 
@@ -63,12 +62,15 @@ def nearly_spent(
     periods: Periods,
     *,
     price_micros: int,
+    warn_percents: tuple[int, ...],
 ) -> tuple[str, ...]:
-    """A sentence for each budget that stands at 80 % or 100 % once this price is held."""
+    """A sentence for each budget that stands at one of these shares once this price is held."""
     found = []
     for window, limit_micros in limits.items():
         used_micros = balances.get(periods.named(window), _EMPTY).used_micros + price_micros
-        share = next((p for p in _WARN_AT_PERCENT if used_micros * 100 >= p * limit_micros), None)
+        share = next(
+            (p for p in sorted(warn_percents, reverse=True) if used_micros * 100 >= p * limit_micros), None
+        )
         if share is not None:
             found.append(
                 f"{share} % of the {window.value} budget is used: "

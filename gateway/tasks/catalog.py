@@ -1,8 +1,9 @@
 """Which model serves a request, and what it costs: known before anything runs."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from gateway.errors import ErrorCode, FieldError, InvalidRequest, Unavailable
+from gateway.errors import ErrorCode, FieldError, Forbidden, InvalidRequest, Unavailable
 from gateway.model import Deployment, ModelKind, MusicSpec, Route
 
 #: Lyria 2 gives 32.8 s (vertex-facts §1.5); whole seconds up to this can be cut from it.
@@ -16,14 +17,22 @@ class Catalog:
     def __init__(self, deployments: tuple[Deployment, ...]) -> None:
         self.deployments = deployments
 
-    def choose(self, route: Route, model: str | None) -> Deployment:
-        """The deployment for a request.
+    def choose(self, route: Route, model: str | None, allowed: Collection[str] | None = None) -> Deployment:
+        """The deployment for a request whose caller may use the ``allowed`` models, None being all.
 
-        Raises `InvalidRequest` for a model not configured here, `Unavailable` when the route has none.
+        Raises `InvalidRequest` for a model not configured here, `Forbidden` when all that the route has are
+        not allowed, `Unavailable` when it has none.
         """
         if model is not None:
             return self._named(route, model)
         wanted = [d for d in self.deployments if route is Route.STANDARD or d.kind is ModelKind.LYRIA2]
+        if wanted and allowed is not None:
+            wanted = [d for d in wanted if d.kind.value in allowed]
+            if not wanted:
+                raise Forbidden(
+                    "This key may use none of this route's models; it may use: "
+                    f"{', '.join(sorted(allowed)) or 'no model'}."
+                )
         if not wanted:
             raise Unavailable(
                 "No model is configured for this route. The operator sets GATEWAY_PROJECT for Lyria 2.",

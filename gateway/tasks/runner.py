@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from gateway.model import TaskState
 from gateway.ports import Clock
 from gateway.tasks.fairshare import choose
 from gateway.tasks.pipeline import LeaseLost, Pipeline
+from gateway.tasks.repeating import attempt, repeat, stop
 from gateway.tasks.signals import Signals
 from gateway.telemetry import log_context, trace_id
 
@@ -77,47 +78,32 @@ class Runner:
         renew_every_s = self._policy.lease_s / _RENEWALS_PER_LEASE
         self._claiming = asyncio.create_task(self._claim_for_ever())
         self._keeping = [
-            asyncio.create_task(self._repeat("renewing leases", renew_every_s, self._renew)),
-            asyncio.create_task(self._repeat("expiring leases", _LOOK_EVERY_S, self._expire)),
+            asyncio.create_task(repeat(self._clock, "renewing leases", renew_every_s, self._renew)),
+            asyncio.create_task(repeat(self._clock, "expiring leases", _LOOK_EVERY_S, self._expire)),
         ]
 
     async def drain(self) -> None:
         """Stop claiming, finish what fits into the grace time, give the rest back at once."""
         claiming, self._claiming = self._claiming, None
         if claiming is not None:
-            await _stop([claiming])
+            await stop([claiming])
         if self._admitting:
             await asyncio.wait(self._admitting)
         running = [running for _, running in self._active.values()]
         if running:
             await asyncio.wait(running, timeout=self._policy.grace_s)
-        await _stop(running)
-        await _stop(self._keeping)
+        await stop(running)
+        await stop(self._keeping)
 
     async def _claim_for_ever(self) -> None:
         while True:
-            await self._attempt("claiming", self._claim)
+            await attempt(self._clock, "claiming", self._claim)
             try:
                 async with asyncio.timeout(_LOOK_EVERY_S):
                     await self._signals.work.wait()
             except TimeoutError:
                 continue
             self._signals.work.clear()
-
-    async def _repeat(self, name: str, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await self._clock.sleep(seconds)
-            await self._attempt(name, action)
-
-    async def _attempt(self, name: str, action: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await action()
-        except GatewayError as error:
-            logger.error("%s failed: %s", name, error.internal or error.detail)
-            await self._clock.sleep(_LOOK_EVERY_S)
-        except Exception:  # a worker's loop outlives any one mistake; the next round starts afresh
-            logger.exception("%s failed", name)
-            await self._clock.sleep(_LOOK_EVERY_S)
 
     async def admit(self, task_id: str, write: Callable[[Tx], T]) -> T:
         """Run the transaction that writes a new task, and see to it that the task will be run.
@@ -281,10 +267,3 @@ class Runner:
 
 def _renew_all(held: list[tuple[str, str]], expires_at_ms: int, tx: Tx) -> tuple[str, ...]:
     return work.renew(tx, held, expires_at_ms=expires_at_ms)
-
-
-async def _stop(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)

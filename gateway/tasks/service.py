@@ -1,12 +1,13 @@
 """What callers may do with tasks: submit one, see one, wait for one. Always within their own tenant."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gateway.db.engine import Database
+from gateway.db.idempotency import RequestName
 from gateway.errors import ErrorCode, Forbidden, NotFound
 from gateway.metrics import Metrics
-from gateway.model import KeyMode, ModelKind, MusicSpec, Principal, Route, Task, TaskState
+from gateway.model import KeyMode, ModelKind, MusicSpec, Principal, Task, TaskState
 from gateway.ports import Clock, SignedUrl, Storage
 from gateway.tasks.admission import Admitted, Defaults, Verdict, admit, consider
 from gateway.tasks.catalog import Catalog, fit
@@ -14,21 +15,10 @@ from gateway.tasks.ids import IdMaker
 from gateway.tasks.runner import Runner
 from gateway.tasks.signals import Signals, Watch
 from gateway.tasks.snapshots import Snapshot, Snapshots
+from gateway.tasks.submission import Submission
 
 # A task may end in another process: look at least this often while waiting.
 _LOOK_EVERY_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A validated request. ``model`` is None to take the route's own choice."""
-
-    route: Route
-    spec: MusicSpec
-    model: str | None
-    metadata: Mapping[str, str]
-    request_id: str
-    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +71,20 @@ class TaskService:
         """Accept a request: when this returns, the task is on disk and will be run, whatever happens here.
 
         With ``wait_s`` it returns when the task has ended, or at the latest after so many seconds.
-        Raises `InvalidRequest`, `Forbidden`, `LimitReached`, `BudgetSpent`, `Unauthorized` or `Unavailable`;
-        then nothing was kept.
+        Raises `InvalidRequest`, `LimitReached`, `BudgetSpent`, `Forbidden`, `Conflict`, `Unauthorized` or
+        `Unavailable`; then nothing was kept.
         """
         task, deadline_at_ms = self._planned(principal, submission)
+        name = submission.name(principal.mode)
         if wait_s <= 0:
-            return await self._admit(task, deadline_at_ms)
+            return await self._admit(task, deadline_at_ms, name)
         # Watched from before it is there, so that its end cannot be missed.
         with self._signals.watch(task.id) as watch:
-            admitted = await self._admit(task, deadline_at_ms)
-            ended = await self._until_ended(watch, principal, admitted.task, wait_s)
-        return replace(admitted, task=ended)
+            admitted = await self._admit(task, deadline_at_ms, name)
+            if not admitted.joined:
+                ended = await self._until_ended(watch, principal, admitted.task, wait_s)
+                return replace(admitted, task=ended)
+        return replace(admitted, task=await self.wait(principal, admitted.task.id, timeout_s=wait_s))
 
     def _planned(self, principal: Principal, submission: Submission) -> tuple[Task, int]:
         """The task that a request would become, at list price, and its deadline.
@@ -101,7 +94,7 @@ class TaskService:
         test = principal.mode is KeyMode.TEST
         if test and not self._policy.test_keys:
             raise _test_keys_off()
-        deployment = self._catalog.choose(submission.route, submission.model)
+        deployment = self._catalog.choose(submission.route, submission.model, principal.allowed_models)
         spec = fit(submission.spec, submission.route, deployment)
         now_ms = self._clock.now_ms()
         task = Task(
@@ -122,12 +115,13 @@ class TaskService:
         )
         return task, now_ms + round(self._policy.timeout_s * 1000)
 
-    async def _admit(self, task: Task, deadline_at_ms: int) -> Admitted:
+    async def _admit(self, task: Task, deadline_at_ms: int, name: RequestName | None) -> Admitted:
+        defaults = self._policy.defaults
         admitted = await self._runner.admit(
-            task.id,
-            lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=self._policy.defaults),
+            task.id, lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=defaults, name=name)
         )
-        self._metrics.task_changed(task.model, TaskState.QUEUED, task.mode)
+        if not admitted.joined:
+            self._metrics.task_changed(task.model, TaskState.QUEUED, task.mode)
         return admitted
 
     async def quote(self, principal: Principal, submission: Submission) -> Quote:

@@ -7,11 +7,13 @@ from starlette.responses import Response
 from gateway.errors import FieldError, InvalidRequest
 from gateway.model import MusicSpec, Principal, Route, Scope, Task
 from gateway.ports import Clock
-from gateway.tasks.service import Submission, TaskService
+from gateway.tasks.service import TaskService
 from gateway.tasks.snapshots import Snapshot
+from gateway.tasks.submission import Submission
 from gateway.telemetry import trace_id
 from gateway.web.bodies import read_fields, read_json
 from gateway.web.callers import Callers
+from gateway.web.naming import NAME, parse_name
 from gateway.web.preferences import NO_PREFERENCE, Preference, parse_prefer
 from gateway.web.problems import limit_headers
 from gateway.web.schemas import TOLD_FIELDS, MusicGenerateBody, MusicGenerateLyriaBody, parse_body
@@ -81,6 +83,7 @@ class MusicApi:
             metadata=body.metadata,
             request_id=request.scope["request_id"],
             traceparent=_traceparent(request),
+            idempotency_key=parse_name(request.headers.getlist(NAME)),
         )
         if _is_dry_run(request):
             quote = await self._tasks.quote(principal, submission)
@@ -90,7 +93,9 @@ class MusicApi:
         admitted = await self._tasks.submit(principal, submission, wait_s=wait_s)
         task = admitted.task
         request.scope["ids"]["task_id"] = task.id
-        headers = limit_headers(admitted.rate)
+        headers = {"Idempotent-Replayed": "true"} if admitted.joined else {}
+        if admitted.rate is not None:
+            headers |= limit_headers(admitted.rate)
         if applied := prefer.applied(self._wait_s, answered_async=not task.state.terminal):
             headers["Preference-Applied"] = applied
         document = await self._document(task, admitted.warnings)

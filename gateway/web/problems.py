@@ -78,6 +78,7 @@ def problem(error: GatewayError, request_id: str, extensions: Mapping[str, Any] 
         document["errors"] = [_field(field) for field in error.fields]
     if isinstance(error, LimitReached):
         document["violated-policies"] = [error.limit.name]
+        document["limit"] = _limit(error.limit)
         headers.update(limit_headers(error.limit))
     if isinstance(error, BudgetSpent):
         document["budget"] = _budget(error.budget)
@@ -98,6 +99,16 @@ def limit_headers(limit: LimitState) -> dict[str, str]:
     return {
         "RateLimit-Policy": f'"{limit.name}";q={limit.quota};w={limit.window_s}',
         "RateLimit": f'"{limit.name}";r={limit.remaining};t={limit.reset_s}',
+    }
+
+
+def _limit(limit: LimitState) -> dict[str, Any]:
+    return {
+        "name": limit.name,
+        "quota": limit.quota,
+        "window_s": limit.window_s or None,
+        "remaining": limit.remaining,
+        "retry_after_s": limit.reset_s,
     }
 
 

@@ -33,7 +33,7 @@ from tests.api import (
     send_raw,
     serving,
 )
-from tests.factories import a_caller
+from tests.factories import ACT, a_caller
 from tests.specification import Specification
 
 JSON = {"Content-Type": "application/json"}
@@ -170,7 +170,7 @@ async def rate_limited(scene: Scene) -> httpx.Response:
 
 
 async def budget_spent(scene: Scene) -> httpx.Response:
-    await scene.services.accounts.set_budgets(scene.caller.tenant_id, {BudgetWindow.TOTAL: 0})
+    await scene.services.tenants.set_budgets(ACT, scene.caller.tenant_id, {BudgetWindow.TOTAL: 0})
     return await scene.caller.post("/api/music_generate_lyria", json={"prompt": "x"})
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.db import accounts, tasks
 from gateway.db.engine import Database
-from gateway.errors import ErrorCode, LimitReached, Unauthorized, Unavailable
+from gateway.errors import ErrorCode, Forbidden, LimitReached, Unauthorized, Unavailable
 from gateway.model import ApiKey, Task, TenantStatus
 from gateway.tasks.admission import Admitted, Defaults, admit
 from tests.clock import SetClock
@@ -236,7 +236,7 @@ async def test_a_key_revoked_since_it_was_checked_is_refused(database: Database,
 
 async def test_a_suspended_tenant_is_refused(database: Database, door: Door) -> None:
     key = await keep_key(database, await keep_tenant(database, status=TenantStatus.SUSPENDED))
-    with pytest.raises(Unauthorized, match="suspended"):
+    with pytest.raises(Forbidden, match="suspended"):
         await door.ask(key)
     assert await rows(database) == 0
 

@@ -31,7 +31,7 @@ def clock() -> SetClock:
 
 @pytest.fixture
 def authenticator(database: Database, clock: SetClock) -> Authenticator:
-    return Authenticator(database, clock)
+    return Authenticator(database, clock, lambda _: None)
 
 
 async def refused(authenticator: Authenticator, presented: str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
-from gateway.db import accounts
+from gateway.db import accounts, tenants
 from gateway.db.batching import BatchReader
 from gateway.db.engine import Database, Tx
 from gateway.errors import Unavailable
@@ -25,7 +25,7 @@ class Fetch:
     def __call__(self, tx: Tx, ids: Iterable[str]) -> Mapping[str, str]:
         asked = list(ids)
         self.batches.append(asked)
-        found = {tenant.id: tenant.name for tenant in accounts.list_tenants(tx) if tenant.id in asked}
+        found = {tenant.id: tenant.name for tenant in tenants.list_tenants(tx) if tenant.id in asked}
         self.entered.set()
         self.go.wait()
         self._fail(asked)

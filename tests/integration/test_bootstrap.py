@@ -14,9 +14,9 @@ import pytest
 
 from gateway.bootstrap import (
     SystemClock,
-    make_accounts,
     migrate,
     open_database,
+    open_office,
     open_services,
     signing_secret,
 )
@@ -258,9 +258,9 @@ def test_starts_at_once_agree_on_one_secret(tmp_path: Path) -> None:
     assert names(tmp_path) == {"signing-secret"}
 
 
-async def test_accounts_need_the_database_alone(tmp_path: Path) -> None:
-    async with open_database(Settings(data_dir=tmp_path)) as database:
-        assert await make_accounts(database, SystemClock()).list_tenants() == ()
+async def test_commands_need_the_database_alone(tmp_path: Path) -> None:
+    async with open_office(Settings(data_dir=tmp_path)) as office:
+        assert await office.tenants.list() == ()
     assert "audio" not in names(tmp_path)
 
 

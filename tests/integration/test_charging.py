@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from gateway.accounts.service import Accounts
 from gateway.db import work
 from gateway.errors import Unavailable
 from gateway.model import BudgetWindow, Task, TaskState
@@ -15,7 +14,7 @@ from gateway.tasks.catalog import Catalog
 from gateway.tasks.pipeline import LeaseLost
 from gateway.web.views import render_task
 from tests.emulator import RunningEmulator
-from tests.factories import keep_task
+from tests.factories import ACT, keep_task
 from tests.fakes import FailingDatabase
 from tests.workshop import MAX_ATTEMPTS, Workshop, open_workshop
 
@@ -27,7 +26,7 @@ async def shop(settings: Settings, emulator: RunningEmulator) -> AsyncIterator[W
     """Whatever happens in it, its books are right in the end."""
     async with open_workshop(settings, emulator) as opened:
         yield opened
-        assert await opened.services.accounts.reconcile() == ()
+        assert await opened.services.books.reconcile() == ()
 
 
 async def entries(shop: Workshop, task: Task) -> list[tuple[Any, ...]]:
@@ -38,7 +37,7 @@ async def entries(shop: Workshop, task: Task) -> list[tuple[Any, ...]]:
 
 async def used(shop: Workshop) -> tuple[int, int]:
     """Held and spent in all, which here is the same as today."""
-    budgets = await shop.services.accounts.list_budgets(shop.principal.tenant_id)
+    budgets = await shop.services.tenants.list_budgets(shop.principal.tenant_id)
     (both,) = {(budget.used.held_micros, budget.used.spent_micros) for budget in budgets}
     return both
 
@@ -190,13 +189,12 @@ async def test_a_task_counts_on_the_day_it_was_accepted(shop: Workshop) -> None:
     await running
     days = await shop.rows("SELECT DISTINCT day FROM ledger")
     assert days == [("2027-01-15",)]
-    today, month, total = await shop.services.accounts.list_budgets(shop.principal.tenant_id)
+    today, month, total = await shop.services.tenants.list_budgets(shop.principal.tenant_id)
     assert [each.used.spent_micros for each in (today, month, total)] == [0, CLIP, CLIP]
 
 
 async def test_what_was_let_go_of_can_be_used_again(shop: Workshop) -> None:
-    accounts: Accounts = shop.services.accounts
-    await accounts.set_budgets(shop.principal.tenant_id, {BudgetWindow.TOTAL: CLIP})
+    await shop.services.tenants.set_budgets(ACT, shop.principal.tenant_id, {BudgetWindow.TOTAL: CLIP})
     shop.emulator.script({"preset": "safety"})
     await shop.finish(await shop.submit())
     await shop.finish(await shop.submit())
@@ -205,9 +203,9 @@ async def test_what_was_let_go_of_can_be_used_again(shop: Workshop) -> None:
 
 async def test_a_task_of_an_older_gateway_is_charged_when_it_ends(shop: Workshop) -> None:
     """One that ran on after the migration knows of no ledger."""
-    (key,) = await shop.services.accounts.list_keys(shop.principal.tenant_id)
+    (key,) = await shop.services.keyring.list(shop.principal.tenant_id)
     task = await keep_task(shop.services.database, key, created_at_ms=shop.clock.now_ms())
-    assert {d.what for d in await shop.services.accounts.reconcile()} >= {"holds of a task"}
+    assert {d.what for d in await shop.services.books.reconcile()} >= {"holds of a task"}
     await shop.finish(task)
     assert await entries(shop, task) == [("hold", CLIP, 0), ("settle", -CLIP, CLIP)]
 

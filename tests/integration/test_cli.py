@@ -209,7 +209,7 @@ def test_no_tenants_are_an_empty_list(shell: Shell) -> None:
     ("words", "complaint"),
     [
         (["tenant", "create", "acme"], "There is a tenant named 'acme' already"),
-        (["tenant", "create", "  "], "A name has 1 to 100 printable characters"),
+        (["tenant", "create", "  "], "name: must have 1 to 100 printable characters"),
         (["key", "create", "--tenant", "ten_nobody"], "There is no tenant 'ten_nobody'"),
         (["key", "revoke", "nobody"], "There is no key 'nobody'"),
     ],

@@ -86,7 +86,7 @@ def test_a_zone_that_is_none_is_refused(shell: Shell) -> None:
     result = shell.run("tenant", "create", "radio", "--zone", "Europe/Atlantis")
     assert (result.exit_code, result.stderr) == (
         1,
-        "error: 'Europe/Atlantis' is not a time zone; write one like Europe/Berlin.\n",
+        "error: zone: 'Europe/Atlantis' is not a time zone; write one like Europe/Berlin.\n",
     )
 
 

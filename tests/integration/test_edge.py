@@ -16,6 +16,7 @@ from gateway.web.protocol import HEAD_LIMIT_BYTES, PIPELINE_LIMIT, GatewayProtoc
 from tests.api import WAIT_S, Caller, RawAnswer, checked_client, make_caller, send_raw, until
 from tests.clock import SetClock
 from tests.emulator import RunningEmulator
+from tests.factories import ACT
 from tests.specification import Specification
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -352,7 +353,7 @@ async def test_a_caller_that_hangs_up_loses_nothing(
     _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
     writer.write(head(*lines, "X-Request-Id: hangs-up-soon") + body)
     await writer.drain()
-    await until(lambda: called(emulator, "running"))
+    await until(lambda: called(emulator, "received"))
     writer.transport.abort()
     await until(lambda: called(emulator, "answered"))
     found = await services.database.read(
@@ -431,8 +432,8 @@ async def test_a_revoked_key_stops_within_its_two_seconds(
     async with checked_client(specification, transport=transport, base_url="http://gateway") as client:
         caller = await make_caller(client, services, "acme")
         assert (await caller.status("x")).status_code == 404
-        (key,) = await services.accounts.list_keys(caller.tenant_id)
-        await services.accounts.revoke_key(key.id)
+        (key,) = await services.keyring.list(caller.tenant_id)
+        await services.keyring.revoke(ACT, key.id)
         # Whatever this instance still believes, a revoked key gets no work done.
         assert (await caller.post(json={"prompt": "x"})).status_code == 401
         clock.advance(2.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.db import accounts
+from gateway.db import tenants
 from gateway.db.engine import Database
 from gateway.errors import StorageError, Unavailable
 from gateway.ports import Storage
@@ -73,8 +73,8 @@ async def test_a_commit_fails_as_a_full_disk_does(tmp_path: Path) -> None:
 
 async def test_what_is_written_can_be_read(store: Database | FailingDatabase) -> None:
     tenant = a_tenant()
-    await store.write(lambda tx: accounts.insert_tenant(tx, tenant))
-    assert await store.read(accounts.list_tenants) == (tenant,)
+    await store.write(lambda tx: tenants.insert_tenant(tx, tenant))
+    assert await store.read(tenants.list_tenants) == (tenant,)
 
 
 async def test_writes_fail_as_a_full_disk_makes_them(database: Database) -> None:
@@ -82,9 +82,9 @@ async def test_writes_fail_as_a_full_disk_makes_them(database: Database) -> None
     outcomes = []
     for _ in range(3):
         try:
-            await fake.write(lambda tx: accounts.insert_tenant(tx, a_tenant()))
+            await fake.write(lambda tx: tenants.insert_tenant(tx, a_tenant()))
             outcomes.append("kept")
         except Unavailable:
             outcomes.append("refused")
     assert outcomes == ["kept", "refused", "kept"]
-    assert len(await database.read(accounts.list_tenants)) == 2
+    assert len(await database.read(tenants.list_tenants)) == 2

@@ -14,10 +14,10 @@ from gateway.bootstrap import Services, open_services
 from gateway.errors import BudgetSpent, ErrorCode, Forbidden, LimitReached
 from gateway.model import BudgetWindow, KeyMode, MusicSpec, Principal, Route, Task, TaskState
 from gateway.settings import Settings
-from gateway.tasks.service import Submission
+from gateway.tasks.submission import Submission
 from tests.api import Caller
 from tests.emulator import RunningEmulator, start_emulator
-from tests.factories import a_caller, keep_tenant
+from tests.factories import ACT, a_caller, keep_tenant
 from tests.workshop import Workshop, open_workshop
 
 LYRIA = Submission(Route.LYRIA, MusicSpec("slow piano"), None, {}, "r1", None)
@@ -50,24 +50,24 @@ async def shop(settings: Settings, emulator: RunningEmulator) -> AsyncIterator[W
         tenant = await keep_tenant(opened.services.database)
         opened.principal, _ = await a_caller(opened.services.database, tenant, mode=KeyMode.TEST)
         yield opened
-        assert await opened.services.accounts.reconcile() == ()
+        assert await opened.services.books.reconcile() == ()
 
 
 @pytest.fixture
 async def tester(caller: Caller) -> Caller:
     """The caller, with a test key beside its live one."""
-    _, key = await caller.services.accounts.create_key(caller.tenant_id, "test", rpm=None, mode=KeyMode.TEST)
+    _, key = await caller.services.keyring.create(ACT, caller.tenant_id, name="test", mode=KeyMode.TEST)
     return replace(caller, key=key)
 
 
 async def live_principal(services: Services, test: Principal) -> Principal:
     """A live key of the same tenant."""
-    key, _ = await services.accounts.create_key(test.tenant_id, "live", rpm=None)
+    key, _ = await services.keyring.create(ACT, test.tenant_id, name="live")
     return Principal(test.tenant_id, key.id)
 
 
 async def used(services: Services, tenant_id: str) -> set[tuple[int, int]]:
-    budgets = await services.accounts.list_budgets(tenant_id)
+    budgets = await services.tenants.list_budgets(tenant_id)
     return {(budget.used.held_micros, budget.used.spent_micros) for budget in budgets}
 
 
@@ -151,7 +151,7 @@ async def test_where_everything_is_emulated_test_keys_use_what_is_there(
         task = await shop.finish(await shop.submit())
         assert (task.state, task.test) == (TaskState.SUCCEEDED, True)
         assert shop.paid() == 1
-        assert await shop.services.accounts.reconcile() == ()
+        assert await shop.services.books.reconcile() == ()
 
 
 # What it costs
@@ -179,9 +179,9 @@ async def test_no_budget_refuses_it_however_little_is_left(
     shop: Workshop, window: BudgetWindow, limit_micros: int
 ) -> None:
     """Nothing, all of it spent, and less than the next request costs."""
-    accounts, tenant_id = shop.services.accounts, shop.principal.tenant_id
+    tenant_id = shop.principal.tenant_id
     live = await live_principal(shop.services, shop.principal)
-    await accounts.set_budgets(tenant_id, {window: limit_micros})
+    await shop.services.tenants.set_budgets(ACT, tenant_id, {window: limit_micros})
     if limit_micros:
         await shop.services.tasks.submit(live, LYRIA)
     with pytest.raises(BudgetSpent):
@@ -192,15 +192,15 @@ async def test_no_budget_refuses_it_however_little_is_left(
 
 
 async def test_an_overdrawn_budget_does_not_refuse_it(shop: Workshop) -> None:
-    accounts, tenant_id = shop.services.accounts, shop.principal.tenant_id
-    await accounts.adjust(tenant_id, 5 * CLIP, reason="a bill", actor="test")
-    await accounts.set_budgets(tenant_id, dict.fromkeys(BudgetWindow, CLIP))
+    tenant_id = shop.principal.tenant_id
+    await shop.services.books.adjust(ACT, tenant_id, 5 * CLIP, reason="a bill")
+    await shop.services.tenants.set_budgets(ACT, tenant_id, dict.fromkeys(BudgetWindow, CLIP))
     await shop.finish(await shop.submit())
     assert await used(shop.services, tenant_id) == {(0, 5 * CLIP)}
 
 
 async def test_it_leaves_the_budget_to_live_keys(shop: Workshop) -> None:
-    await shop.services.accounts.set_budgets(shop.principal.tenant_id, {BudgetWindow.TOTAL: CLIP})
+    await shop.services.tenants.set_budgets(ACT, shop.principal.tenant_id, {BudgetWindow.TOTAL: CLIP})
     for _ in range(3):
         await shop.submit()
     live = await live_principal(shop.services, shop.principal)
@@ -209,7 +209,7 @@ async def test_it_leaves_the_budget_to_live_keys(shop: Workshop) -> None:
 
 
 async def test_a_quote_is_of_nothing(shop: Workshop) -> None:
-    await shop.services.accounts.set_budgets(shop.principal.tenant_id, {BudgetWindow.DAY: 0})
+    await shop.services.tenants.set_budgets(ACT, shop.principal.tenant_id, {BudgetWindow.DAY: 0})
     quote = await shop.services.tasks.quote(
         shop.principal, replace(LYRIA, spec=MusicSpec("slow piano", sample_count=4))
     )
@@ -256,6 +256,36 @@ async def test_metrics_tell_test_tasks_from_live_ones(shop: Workshop) -> None:
         assert f'gateway_upstream_calls_total{{{names},outcome="delivered"}} {count}' in text
         assert (f"gateway_upstream_seconds_count{{{names}}} 1.0" in text) is (mode == "test")
         assert (f"gateway_received_bytes_total{{{names}}}" in text) is (mode == "test")
+
+
+# Going live
+
+
+@pytest.mark.usefixtures("worker")
+async def test_who_goes_live_is_not_handed_what_the_emulator_made(
+    tester: Caller, caller: Caller, emulator: RunningEmulator
+) -> None:
+    """The same program, the same Idempotency-Key, another key: a name of a test key is another name."""
+    asked: dict[str, Any] = {
+        "json": {"prompt": "slow piano", "durationSeconds": 1},
+        "headers": {"Idempotency-Key": '"spring-1"'},
+    }
+    test, live = await tester.post(**asked), await caller.post(**asked)
+    assert (test.json()["test"], live.json()["test"]) == (True, False)
+    assert "Idempotent-Replayed" not in live.headers
+    assert emulator.calls()["paid"] == 1
+    for who, first in ((tester, test), (caller, live)):
+        again = await who.post(**asked)
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert again.json()["task_id"] == first.json()["task_id"]
+
+
+async def test_a_test_key_stays_one_through_rotations(tester: Caller) -> None:
+    keyring = tester.services.keyring
+    (before,) = [key for key in await keyring.list(tester.tenant_id) if key.mode is KeyMode.TEST]
+    rotated = await keyring.rotate(ACT, before.id, overlap_s=0)
+    assert rotated.text.startswith("mg_test_")
+    assert (await replace(tester, key=rotated.text).ask())["test"] is True
 
 
 # Switched off

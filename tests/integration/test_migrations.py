@@ -264,12 +264,12 @@ _MIGRATE_AND_OPEN = """
 import asyncio, sys
 from pathlib import Path
 from gateway.bootstrap import open_database
-from gateway.db import accounts
+from gateway.db import tenants
 from gateway.settings import Settings
 
 async def main():
     async with open_database(Settings(data_dir=Path(sys.argv[1]))) as database:
-        print(await database.read(accounts.list_tenants))
+        print(await database.read(tenants.list_tenants))
 
 sys.stdin.readline()
 asyncio.run(main())

@@ -23,7 +23,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.accounts.service import Accounts
+from gateway.accounts.books import Books
+from gateway.accounts.tenants import Tenants
 from gateway.db import work
 from gateway.db.engine import Database, Tx
 from gateway.db.migrate import migrate
@@ -34,7 +35,7 @@ from gateway.tasks import charging
 from gateway.tasks.admission import Defaults, admit
 from gateway.tasks.ids import IdMaker
 from tests.clock import SetClock
-from tests.factories import a_clip, a_task, keep_key, keep_tenant
+from tests.factories import ACT, a_clip, a_task, keep_key, keep_tenant
 
 LEASE_MS = 60_000
 EXAMPLES = 40
@@ -166,7 +167,7 @@ class MoneyMachine(RuleBasedStateMachine):
         tenant_id = self._keys[tenant].tenant_id
         spent = self._used(tenant_id)[BudgetWindow.TOTAL][1]
         try:
-            self._run(self._accounts.adjust(tenant_id, micros, reason="machine", actor="test"))
+            self._run(self._books.adjust(ACT, tenant_id, micros, reason="machine"))
         except GatewayError:
             assert micros == 0 or spent + micros < 0
         else:
@@ -176,7 +177,7 @@ class MoneyMachine(RuleBasedStateMachine):
     def set_budget(self, tenant: int, window: BudgetWindow, limit: int | None) -> None:
         tenant_id = self._keys[tenant].tenant_id
         before = self._used(tenant_id)
-        self._run(self._accounts.set_budgets(tenant_id, {window: limit}))
+        self._run(self._tenants.set_budgets(ACT, tenant_id, {window: limit}))
         assert self._used(tenant_id) == before
 
     @rule(hours=st.sampled_from([1, 11, 24, 24 * 20]))
@@ -187,7 +188,7 @@ class MoneyMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_books_add_up(self) -> None:
-        assert self._run(self._accounts.reconcile()) == ()
+        assert self._run(self._books.reconcile()) == ()
 
     @invariant()
     def nothing_is_below_zero(self) -> None:
@@ -199,13 +200,16 @@ class MoneyMachine(RuleBasedStateMachine):
     # Help
 
     @property
-    def _accounts(self) -> Accounts:
-        new_id = IdMaker(self._clock, secrets.token_bytes)
-        return Accounts(self._database, self._clock, new_id, secrets.choice)
+    def _tenants(self) -> Tenants:
+        return Tenants(self._database, self._clock, IdMaker(self._clock, secrets.token_bytes))
+
+    @property
+    def _books(self) -> Books:
+        return Books(self._database, self._clock)
 
     async def _make_key(self, zone: str) -> ApiKey:
         tenant = await keep_tenant(self._database, zone=zone, price_ppm=1_234_567)
-        await self._accounts.set_budgets(tenant.id, {BudgetWindow.MONTH: 6 * 74_074})
+        await self._tenants.set_budgets(ACT, tenant.id, {BudgetWindow.MONTH: 6 * 74_074})
         return await keep_key(self._database, tenant)
 
     def _finish(self, lease: Lease, state: TaskState, clips: int, tx: Tx) -> None:
@@ -223,11 +227,11 @@ class MoneyMachine(RuleBasedStateMachine):
         charging.conclude(tx, task, state, delivered=work.count_clips(tx, task.id), now_ms=now_ms)
 
     def _limits(self, tenant_id: str) -> dict[BudgetWindow, int]:
-        budgets = self._run(self._accounts.list_budgets(tenant_id))
+        budgets = self._run(self._tenants.list_budgets(tenant_id))
         return {each.window: each.limit_micros for each in budgets if each.limit_micros is not None}
 
     def _used(self, tenant_id: str) -> dict[BudgetWindow, tuple[int, int]]:
-        budgets = self._run(self._accounts.list_budgets(tenant_id))
+        budgets = self._run(self._tenants.list_budgets(tenant_id))
         return {each.window: (each.used.held_micros, each.used.spent_micros) for each in budgets}
 
     def _run(self, awaitable: Any) -> Any:

@@ -5,10 +5,10 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.accounts.service import Limits, Terms
 from gateway.bootstrap import Services
 from gateway.model import BudgetWindow
 from tests.api import Caller, make_caller
+from tests.factories import ACT
 
 LYRIA = "/api/music_generate_lyria"
 CLIP = 60_000
@@ -17,9 +17,14 @@ CLIP = 60_000
 @pytest.fixture
 async def payer(client: httpx.AsyncClient, services: Services) -> Caller:
     """Pays a quarter more than others, from a month's budget for two clips."""
-    terms = Terms("Europe/Berlin", 1_250_000, {BudgetWindow.MONTH: 150_000})
-    tenant = await services.accounts.create_tenant("payer", Limits(), terms)
-    _, key = await services.accounts.create_key(tenant.id, "test", rpm=None)
+    tenant = await services.tenants.create(
+        ACT,
+        name="payer",
+        zone="Europe/Berlin",
+        price_ppm=1_250_000,
+        budgets={BudgetWindow.MONTH: 150_000},
+    )
+    _, key = await services.keyring.create(ACT, tenant.id, name="test")
     return Caller(client, services, tenant.id, key)
 
 
@@ -40,7 +45,7 @@ async def rows(caller: Caller) -> list[int]:
 
 
 async def budget(caller: Caller, window: BudgetWindow, micros: int | None) -> None:
-    await caller.services.accounts.set_budgets(caller.tenant_id, {window: micros})
+    await caller.services.tenants.set_budgets(ACT, caller.tenant_id, {window: micros})
 
 
 # Dry run
@@ -204,6 +209,6 @@ async def test_a_warning_is_also_in_an_answer_that_waited(payer: Caller, worker:
 async def test_what_a_caller_is_told_is_what_the_ledger_says(payer: Caller, worker: None) -> None:
     ended = await payer.ended((await payer.ask_lyria(sampleCount=2))["task_id"])
     assert ended["price"] == {"currency": "USD", "micros": 150_000, "usd": "0.15", "charged_micros": 150_000}
-    day, *_ = await payer.services.accounts.list_budgets(payer.tenant_id)
+    day, *_ = await payer.services.tenants.list_budgets(payer.tenant_id)
     assert (day.used.held_micros, day.used.spent_micros) == (0, 150_000)
-    assert await payer.services.accounts.reconcile() == ()
+    assert await payer.services.books.reconcile() == ()

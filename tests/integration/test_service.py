@@ -16,7 +16,7 @@ from gateway.model import ModelKind, MusicSpec, Principal, Route, Task, TaskErro
 from gateway.settings import Settings
 from gateway.tasks import snapshots
 from gateway.tasks.catalog import Catalog
-from gateway.tasks.service import Submission
+from gateway.tasks.submission import Submission
 from tests.clock import SetClock
 from tests.factories import a_caller, a_clip
 

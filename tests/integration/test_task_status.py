@@ -7,6 +7,7 @@ import pytest
 
 from tests.api import Caller
 from tests.emulator import RunningEmulator
+from tests.factories import ACT
 
 UNKNOWN = "task_01k7zq5v9hm3x8c2r6t4w0y1ab"
 
@@ -137,6 +138,6 @@ async def test_another_tenants_task_does_not_exist(caller: Caller, stranger: Cal
 
 async def test_another_key_of_the_tenant_sees_its_tasks(client: httpx.AsyncClient, caller: Caller) -> None:
     task = await caller.ask()
-    _, key = await caller.services.accounts.create_key(caller.tenant_id, "second", rpm=None)
+    _, key = await caller.services.keyring.create(ACT, caller.tenant_id, name="second")
     response = await client.get(f"/api/task-status/{task['task_id']}", headers={"X-Api-Key": key})
     assert response.status_code == 200

@@ -33,7 +33,7 @@ def check(
 
 def warnings(limits: dict[BudgetWindow, int], used: int, price: int) -> tuple[str, ...]:
     balances = {period: Balance(used // 2, used - used // 2) for period in PERIODS.all()}
-    return nearly_spent(limits, balances, PERIODS, price_micros=price)
+    return nearly_spent(limits, balances, PERIODS, price_micros=price, warn_percents=(80, 100))
 
 
 # Prices

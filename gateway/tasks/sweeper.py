@@ -1,0 +1,57 @@
+"""Ends what waits too long, and forgets what is old enough. Safe to run in several processes at once."""
+
+from functools import partial
+
+from gateway.db import idempotency, sweeps
+from gateway.db.engine import Database, Tx
+from gateway.errors import ErrorCode
+from gateway.metrics import Metrics
+from gateway.model import Task, TaskError, TaskState
+from gateway.ports import Clock
+from gateway.tasks import charging
+from gateway.tasks.signals import Signals
+
+#: How long the name of a request is remembered, at least; published in openapi.yaml.
+NAMES_KEPT_S = 48 * 3600
+_AT_ONCE = 100
+_TOO_LATE = TaskError(
+    ErrorCode.EXPIRED.value, "The task waited longer than it may before a worker was free. Send it again."
+)
+
+
+class Sweeper:
+    """Works in small transactions, so that nobody waits for it. Each pass raises `Unavailable`."""
+
+    def __init__(self, database: Database, signals: Signals, metrics: Metrics, clock: Clock) -> None:
+        self._database = database
+        self._signals = signals
+        self._metrics = metrics
+        self._clock = clock
+
+    async def expire_overdue(self) -> None:
+        """End the tasks that never started in their time, and give back what was held for them."""
+        while True:
+            now_ms = self._clock.now_ms()
+            ids = await self._database.read(partial(sweeps.list_overdue, now_ms=now_ms, at_most=_AT_ONCE))
+            if not ids:
+                return
+            for task in await self._database.write(partial(_expire_all, ids, now_ms)):
+                self._metrics.task_changed(task.model, TaskState.EXPIRED, task.mode)
+                self._signals.ended(task.id, task)
+
+    async def forget_names(self) -> None:
+        """Delete the names of requests that are old enough."""
+        before_ms = self._clock.now_ms() - NAMES_KEPT_S * 1000
+        forget = partial(idempotency.forget_names, before_ms=before_ms, at_most=_AT_ONCE)
+        while await self._database.write(forget) == _AT_ONCE:
+            pass
+
+
+def _expire_all(ids: tuple[str, ...], now_ms: int, tx: Tx) -> list[Task]:
+    expired = []
+    for task_id in ids:
+        task = sweeps.expire_waiting(tx, task_id, error=_TOO_LATE, now_ms=now_ms)
+        if task is not None:
+            charging.conclude(tx, task, TaskState.EXPIRED, delivered=0, now_ms=now_ms)
+            expired.append(task)
+    return expired

@@ -1,0 +1,101 @@
+"""Corrections by hand, and the ledger as its keeper reads it."""
+
+import pytest
+
+from gateway.errors import InvalidRequest
+from gateway.model import Act, Tenant
+from tests.clock import SetClock
+from tests.factories import ACT, NOW_MS
+from tests.office import TestOffice
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock(NOW_MS)
+
+
+@pytest.fixture
+def office(database, clock: SetClock) -> TestOffice:
+    return TestOffice(database, clock)
+
+
+@pytest.fixture
+async def tenant(office: TestOffice) -> Tenant:
+    return await office.tenants.create(ACT, name="acme", zone="Pacific/Kiritimati")
+
+
+async def spent(office: TestOffice, tenant: Tenant) -> list[int]:
+    return [budget.used.spent_micros for budget in await office.tenants.list_budgets(tenant.id)]
+
+
+async def refusal(awaitable) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        await awaitable
+    return caught.value.detail
+
+
+async def test_an_adjustment_stays_in_the_ledger_with_who_and_why(office: TestOffice, tenant: Tenant) -> None:
+    ada = Act("cli:ada", "cli")
+    await office.books.adjust(ada, tenant.id, 70_000, reason="  moved from another ")
+    (row,) = await office.books.entries(tenant.id)
+    entry = row.entry
+    assert (entry.kind, entry.held_micros, entry.spent_micros) == ("adjust", 0, 70_000)
+    assert (entry.periods.day, entry.periods.month) == ("2027-01-15", "2027-01")
+    assert (entry.at_ms, entry.actor, entry.reason) == (NOW_MS, "cli:ada", "moved from another")
+    assert await office.books.reconcile() == ()
+    logged = (await office.acts())[-1]
+    assert (logged.action, logged.act, logged.target) == ("ledger.adjust", ada, tenant.id)
+    assert logged.after == {"spent_micros": 70_000, "reason": "moved from another"}
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "\n\t", "x" * 501, "two\nlines"])
+async def test_an_adjustment_needs_a_reason(office: TestOffice, tenant: Tenant, reason: str) -> None:
+    assert "needs a reason" in await refusal(office.books.adjust(ACT, tenant.id, 1, reason=reason))
+    assert await spent(office, tenant) == [0, 0, 0]
+
+
+async def test_an_adjustment_of_nothing_is_refused(office: TestOffice, tenant: Tenant) -> None:
+    assert "changes nothing" in await refusal(office.books.adjust(ACT, tenant.id, 0, reason="goodwill"))
+
+
+async def test_a_credit_is_at_most_what_was_spent_in_all(
+    office: TestOffice, tenant: Tenant, clock: SetClock
+) -> None:
+    await office.books.adjust(ACT, tenant.id, 70_000, reason="moved from another")
+    clock.advance(86_400)
+    credit = office.books.adjust(ACT, tenant.id, -70_001, reason="goodwill")
+    assert "has spent $0.07 in all" in await refusal(credit)
+    await office.books.adjust(ACT, tenant.id, -70_000, reason="goodwill")
+    assert await spent(office, tenant) == [-70_000, 0, 0]
+    assert await office.books.reconcile() == ()
+
+
+async def test_entries_are_read_newest_first_and_in_pages(
+    office: TestOffice, tenant: Tenant, clock: SetClock
+) -> None:
+    other = await office.tenants.create(ACT, name="other")
+    for amount in range(1, 8):
+        await office.books.adjust(ACT, tenant.id, amount, reason="test")
+        await office.books.adjust(ACT, other.id, 100 * amount, reason="test")
+        clock.advance(amount % 2)
+    for whose, expected in (
+        (tenant.id, [7, 6, 5, 4, 3, 2, 1]),
+        (None, [700, 7, 600, 6, 500, 5, 400, 4, 300, 3, 200, 2, 100, 1]),
+    ):
+        seen = []
+        while page := await office.books.entries(whose, before_id=seen[-1].id if seen else None, limit=3):
+            seen += page
+        assert [row.entry.spent_micros for row in seen] == expected
+
+
+async def test_the_books_of_two_clocks_stay_readable(
+    office: TestOffice, tenant: Tenant, clock: SetClock
+) -> None:
+    """A clock that was set back puts entries between others; none is lost or told twice."""
+    for amount, shift_s in ((1, 0), (2, -3600), (3, 1800)):
+        clock.advance(shift_s)
+        await office.books.adjust(ACT, tenant.id, amount, reason="test")
+    seen = []
+    while page := await office.books.entries(tenant.id, before_id=seen[-1].id if seen else None, limit=1):
+        seen += page
+    assert [row.entry.spent_micros for row in seen] == [1, 3, 2]

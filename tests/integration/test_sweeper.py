@@ -1,0 +1,126 @@
+"""What waits too long is ended and let go of, once, whoever looks."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.db import sweeps, work
+from gateway.model import Task, TaskState
+from gateway.settings import Settings
+from gateway.tasks.sweeper import Sweeper
+from tests.emulator import RunningEmulator
+from tests.factories import ACT
+from tests.workshop import Workshop, open_workshop
+
+
+@pytest.fixture
+async def shop(settings: Settings, emulator: RunningEmulator) -> AsyncIterator[Workshop]:
+    """Whatever happens in it, its books are right in the end."""
+    async with open_workshop(settings, emulator) as opened:
+        yield opened
+        assert await opened.services.books.reconcile() == ()
+
+
+def sweeper_of(shop: Workshop) -> Sweeper:
+    services = shop.services
+    return Sweeper(services.database, services.signals, services.metrics, shop.clock)
+
+
+async def held(shop: Workshop) -> int:
+    budgets = await shop.services.tenants.list_budgets(shop.principal.tenant_id)
+    return budgets[-1].used.held_micros
+
+
+async def state(shop: Workshop, task: Task) -> TaskState:
+    return (await shop.look(task)).state
+
+
+async def test_a_task_that_waited_too_long_expires_and_its_money_comes_back(
+    shop: Workshop, settings: Settings
+) -> None:
+    """B2: every hold has a deadline and a sweep."""
+    task = await shop.submit(sample_count=2)
+    shop.clock.advance(settings.task_timeout_s - 0.001)
+    await sweeper_of(shop).expire_overdue()
+    assert await state(shop, task) is TaskState.QUEUED
+    assert await held(shop) == 120_000
+    shop.clock.advance(0.001)
+    await sweeper_of(shop).expire_overdue()
+    expired = await shop.look(task)
+    assert (expired.state, expired.error.code) == (TaskState.EXPIRED, "expired")
+    assert expired.finished_at_ms == shop.clock.now_ms()
+    assert await held(shop) == 0
+
+
+async def test_whoever_waits_for_it_is_told(shop: Workshop, settings: Settings) -> None:
+    task = await shop.submit()
+    waiting = asyncio.create_task(shop.services.tasks.wait(shop.principal, task.id, timeout_s=10**6))
+    await asyncio.sleep(0)
+    shop.clock.advance(settings.task_timeout_s)
+    await sweeper_of(shop).expire_overdue()
+    assert (await waiting).state is TaskState.EXPIRED
+
+
+async def test_several_sweepers_end_a_task_once(shop: Workshop, settings: Settings) -> None:
+    for _ in range(120):
+        await shop.submit()
+    shop.clock.advance(settings.task_timeout_s)
+    await asyncio.gather(*(sweeper_of(shop).expire_overdue() for _ in range(3)))
+    counted = await shop.rows("SELECT state, count(*) FROM tasks GROUP BY state")
+    assert counted == [("expired", 120)]
+    assert await shop.rows("SELECT count(*) FROM ledger WHERE kind = 'release'") == [(120,)]
+
+
+async def test_what_was_run_before_is_left_to_a_worker(shop: Workshop, settings: Settings) -> None:
+    """It may have clips, which are delivered."""
+    task = await shop.submit()
+    await shop.claim(task)
+    await shop.lose_lease()
+    shop.clock.advance(settings.task_timeout_s)
+    await sweeper_of(shop).expire_overdue()
+    assert await state(shop, task) is TaskState.QUEUED
+    assert (await shop.finish(task)).error.code == "model_timeout"
+
+
+async def test_a_task_claimed_meanwhile_is_not_ended(shop: Workshop, settings: Settings) -> None:
+    task = await shop.submit()
+    shop.clock.advance(settings.task_timeout_s)
+    now_ms = shop.clock.now_ms()
+    ids = await shop.services.database.read(lambda tx: sweeps.list_overdue(tx, now_ms=now_ms, at_most=9))
+    assert ids == (task.id,)
+    await shop.claim(task)
+    assert await sweeper_of(shop).expire_overdue() is None
+    assert await state(shop, task) is TaskState.RUNNING
+    assert (await shop.rows("SELECT count(*) FROM ledger")) == [(1,)]
+
+
+async def may_start(shop: Workshop) -> list[str | None]:
+    """The task that each waiting tenant may start next."""
+    now_ms = shop.clock.now_ms()
+    queues = await shop.services.database.read(lambda tx: work.list_queues(tx, now_ms=now_ms))
+    return [queue.task_id for queue in queues]
+
+
+async def test_a_suspended_tenant_starts_nothing_and_what_ran_goes_on(shop: Workshop) -> None:
+    """Suspending stops new work at once, and lets running work finish, also when it has to be run again."""
+    waiting, started = await shop.submit(), await shop.submit()
+    await shop.claim(started)
+    await shop.services.tenants.suspend(ACT, shop.principal.tenant_id)
+    assert await may_start(shop) == [None]
+    await shop.lose_lease()
+    assert await may_start(shop) == [started.id]
+    assert (await shop.finish(started)).state is TaskState.SUCCEEDED
+    assert await may_start(shop) == [None]
+    await shop.services.tenants.activate(ACT, shop.principal.tenant_id)
+    assert await may_start(shop) == [waiting.id]
+
+
+async def test_what_a_suspended_tenant_has_waiting_expires_in_its_time(
+    shop: Workshop, settings: Settings
+) -> None:
+    task = await shop.submit()
+    await shop.services.tenants.suspend(ACT, shop.principal.tenant_id)
+    shop.clock.advance(settings.task_timeout_s)
+    await sweeper_of(shop).expire_overdue()
+    assert await state(shop, task) is TaskState.EXPIRED
