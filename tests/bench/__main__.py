@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import accepts, environments, latency, machine, memory, polls, start, wrk
+from tests.bench import accepts, admissions, environments, latency, machine, memory, polls, start, wrk
 from tests.bench.processes import start_module
 from tests.bench.report import Section
 from tests.bench.rounds import Bench
@@ -22,6 +22,7 @@ from tests.bench.rounds import Bench
 MEASUREMENTS: dict[str, Callable[[Bench], list[Section]]] = {
     "polls": polls.measure,
     "accepts": accepts.measure,
+    "admissions": admissions.measure,
     "latency": latency.measure,
     "memory": memory.measure,
     "start": start.measure,
@@ -29,7 +30,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Section]]] = {
 _NEED_WRK = {"polls", "accepts", "latency"}
 _NO_WRK = (
     "wrk is not installed, and polls, accepts and latency need it. On Debian: apt-get install wrk. "
-    "Without it: python -m tests.bench --only memory,start"
+    "Without it: python -m tests.bench --only admissions,memory,start"
 )
 
 
@@ -82,6 +83,7 @@ def _open(stack: ExitStack, options: argparse.Namespace) -> Bench:
         upstream=stack.enter_context(start_module("upstream", on_disk)),
         rounds=options.rounds or (2 if options.quick else 5),
         seconds=options.seconds or (2.0 if options.quick else 4.0),
+        quick=options.quick,
     )
 
 

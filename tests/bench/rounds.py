@@ -19,6 +19,7 @@ class Bench:
     upstream: Server
     rounds: int
     seconds: float
+    quick: bool = False
 
 
 @dataclass(frozen=True, slots=True)
