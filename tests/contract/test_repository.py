@@ -167,7 +167,7 @@ def test_key_format_for_secret_scanners_is_the_real_one(mode: KeyMode) -> None:
 
 @pytest.mark.parametrize("mode", list(KeyMode))
 def test_the_checksum_for_secret_scanners_is_the_real_one(mode: KeyMode) -> None:
-    """The lines in SECURITY.md are run as they stand there."""
+    """The lines in SECURITY.md are run as they stand there (peers.md, K11)."""
     (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "SECURITY.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     exec(lines, names)
