@@ -1,6 +1,6 @@
 """Every setting: a name, a default and a sentence. Read once, by the command line.
 
-The environment variable is ``GATEWAY_`` plus the name in capitals, except HOST, PORT and
+The environment variable is ``GATEWAY_`` plus the name in capitals, except HOST, PORT, NO_COLOR and
 STORAGE_EMULATOR_HOST, which the world has named already.
 """
 
@@ -106,6 +106,11 @@ class Settings(BaseSettings):
         "auto", description="`json` (Cloud Logging), `text`, or `auto`: text on a terminal."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    no_color: str = Field(
+        "",
+        validation_alias=AliasChoices("NO_COLOR"),
+        description="Not empty: commands use no colours on terminals either (no-color.org).",
+    )
 
     @model_validator(mode="after")
     def _known_schemes(self) -> "Settings":
