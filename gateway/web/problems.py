@@ -17,6 +17,7 @@ from gateway.errors import (
     LimitReached,
     LimitState,
 )
+from gateway.telemetry import redact
 from gateway.web.views import timestamp
 
 MEDIA_TYPE = "application/problem+json"
@@ -89,7 +90,8 @@ def problem(error: GatewayError, request_id: str, extensions: Mapping[str, Any] 
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
     if status == 401:  # noqa: PLR2004 - RFC 9110 §15.5.2 wants a challenge with this one
         headers["WWW-Authenticate"] = 'ApiKey header="X-Api-Key", Bearer'
-    return Response(orjson.dumps(document), status, headers, MEDIA_TYPE)
+    # A text may repeat what was sent, such as the name of a field; a key in it goes no further.
+    return Response(redact(orjson.dumps(document).decode()), status, headers, MEDIA_TYPE)
 
 
 def limit_headers(limit: LimitState) -> dict[str, str]:
