@@ -37,6 +37,7 @@ class ErrorCode(StrEnum):
     KEY_DISABLED = "key_disabled"
     TENANT_SUSPENDED = "tenant_suspended"
     NOT_ALLOWED = "not_allowed"
+    TEST_KEYS_OFF = "test_keys_off"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"

@@ -45,6 +45,11 @@ class Budget:
     used: Balance
     resets_at_ms: int | None = None
 
+    @property
+    def remaining_micros(self) -> int | None:
+        """What the next request may cost. A budget lowered below what is used leaves nothing, not less."""
+        return None if self.limit_micros is None else max(0, self.limit_micros - self.used.used_micros)
+
 
 class Tenants:
     """Every change is written together with its entry in the audit log.

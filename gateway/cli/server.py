@@ -173,4 +173,5 @@ def _facts(settings: Settings) -> dict[str, object]:
         "storage": settings.storage_url or str(settings.data_dir / "audio"),
         "models": [deployment.name for deployment in settings.deployments()],
         "emulated": settings.emulated,
+        "test_keys": settings.test_keys,
     }

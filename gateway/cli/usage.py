@@ -9,8 +9,8 @@ import click
 
 from gateway.accounts import export
 from gateway.accounts.usage import Query, Report, Row, parse_group_by
-from gateway.bootstrap import open_office
-from gateway.cli.environment import read_settings, run
+from gateway.cli import options
+from gateway.cli.environment import Exit, at_office, read_settings
 from gateway.cli.tables import print_json, print_table
 from gateway.db.usage import Usage
 from gateway.errors import InvalidRequest
@@ -90,20 +90,21 @@ def write(
         output.write_bytes(text.encode())
     except OSError as error:
         click.echo(f"error: {output} cannot be written: {error.strerror}", err=True)
-        raise SystemExit(1) from error
+        raise SystemExit(Exit.FAILED) from error
 
 
 @command.command("show")
 @_which
 @click.option("--group-by", default="tenant", type=GroupBy(), show_default=True, help="Between commas.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def show(
     first_day: str | None,
     last_day: str | None,
     zone: str | None,
     tenant_id: str | None,
     group_by: tuple[Dimension, ...],
-    as_json: bool,  # noqa: FBT001 - click hands options over by name
+    *,
+    as_json: bool,
 ) -> None:
     """Show usage as a table, for people."""
     report = _read(Query(tenant_id, first_day, last_day, zone, group_by))
@@ -118,13 +119,7 @@ def show(
 
 
 def _read(query: Query) -> Report:
-    settings = read_settings()
-
-    async def work() -> Report:
-        async with open_office(settings) as office:
-            return await office.usage.report(query)
-
-    return run(work())
+    return at_office(read_settings(), lambda office: office.usage.report(query))
 
 
 def _named(row: Row, group_by: Sequence[Dimension]) -> list[str | None]:

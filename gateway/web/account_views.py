@@ -78,13 +78,12 @@ def _level(level: Level) -> dict[str, Any]:
 
 
 def _budget(budget: Budget) -> dict[str, Any]:
-    limit_micros, used = budget.limit_micros, budget.used
     return {
         "window": budget.window.value,
-        "limit_micros": limit_micros,
-        "held_micros": used.held_micros,
-        "spent_micros": used.spent_micros,
-        "remaining_micros": None if limit_micros is None else max(0, limit_micros - used.used_micros),
+        "limit_micros": budget.limit_micros,
+        "held_micros": budget.used.held_micros,
+        "spent_micros": budget.used.spent_micros,
+        "remaining_micros": budget.remaining_micros,
         "resets_at": timestamp(budget.resets_at_ms),
     }
 

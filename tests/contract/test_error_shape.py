@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from gateway.bootstrap import Services
 from gateway.errors import ErrorCode, GatewayError
-from gateway.model import BudgetWindow
+from gateway.model import BudgetWindow, KeyMode, Scope
 from gateway.settings import Settings
 from gateway.tasks.catalog import Catalog
 from gateway.telemetry import JsonFormatter
@@ -33,7 +33,7 @@ from tests.api import (
     send_raw,
     serving,
 )
-from tests.factories import ACT
+from tests.factories import ACT, a_caller
 from tests.specification import Specification
 
 JSON = {"Content-Type": "application/json"}
@@ -118,6 +118,17 @@ async def unauthorized(scene: Scene) -> httpx.Response:
     return await scene.client.get("/api/task-status/x")
 
 
+async def not_allowed(scene: Scene) -> httpx.Response:
+    _, key = await a_caller(scene.services.database, scopes=frozenset({Scope.READ}))
+    return await replace(scene.caller, key=key).post(json={"prompt": "x"})
+
+
+async def keys_for_tests_off(scene: Scene) -> httpx.Response:
+    scene.services.tasks._policy = replace(scene.services.tasks._policy, test_keys=False)
+    _, key = await a_caller(scene.services.database, mode=KeyMode.TEST)
+    return await replace(scene.caller, key=key).post(json={"prompt": "x"})
+
+
 async def link_invalid(scene: Scene) -> httpx.Response:
     return await scene.client.get("/files/a.wav?expires=1&signature=x")
 
@@ -199,9 +210,20 @@ WAYS = {
     for way in (
         *(malformed_request, invalid_request, malformed_body, unauthorized, link_invalid, route_not_found),
         *(task_not_found, file_not_found, method_not_allowed, body_too_large, unsupported_media_type),
-        *(range_not_satisfiable, budget_spent, rate_limited, queue_full, headers_too_large, internal_error),
+        *(
+            not_allowed,
+            range_not_satisfiable,
+            budget_spent,
+            rate_limited,
+            queue_full,
+            headers_too_large,
+            internal_error,
+        ),
         *(database_unavailable, storage_unavailable, model_unavailable),
     )
+} | {
+    # A function of that name would be taken for a test.
+    ErrorCode.TEST_KEYS_OFF: keys_for_tests_off
 }
 
 

@@ -188,9 +188,9 @@ def test_all_of_it_in_one_line(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (("--from", "01/02/2027"), 1, "error: from: must be a day like 2026-11-22.\n"),
+        (("--from", "01/02/2027"), 1, "error: --from: must be a day like 2026-11-22.\n"),
         (("--from", "2025-01-01", "--to", "2027-01-01"), 1, "ask for at most 400"),
-        (("--tz", "Mars"), 1, "error: tz: is not a time zone"),
+        (("--tz", "Mars"), 1, "error: --tz: is not a time zone"),
         (("--tenant", "ten_x"), 1, "no tenant 'ten_x'"),
         (("--group-by", "days"), 2, "takes tenant, key, model, day, separated by commas."),
     ],

@@ -9,7 +9,7 @@ import io
 import json
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -20,7 +20,7 @@ from gateway.accounts.keys import KEY_PREFIX
 from gateway.cli.main import main
 from gateway.db import ledger
 from gateway.db.ledger import Balance
-from gateway.model import BudgetWindow, Periods, Principal, Route, TaskState
+from gateway.model import BudgetWindow, KeyMode, Periods, Principal, Route, TaskState
 from gateway.settings import Settings
 from tests.api import BASE_URL, checked_client, make_apis, make_app
 from tests.emulator import RunningEmulator
@@ -228,16 +228,15 @@ async def test_other_tenants_are_in_the_operators_report_and_in_no_others(tenanc
 
 async def test_what_test_keys_ask_for_is_counted_apart(tenancy: Tenancy) -> None:
     shop = tenancy.shop
-    task = await shop.submit()
-    await shop.services.database.write(
-        lambda tx: tx.exec_driver_sql(f"UPDATE tasks SET test = true WHERE id = '{task.id}'")
-    )
-    await shop.finish(task)
-    total = (await tenancy.usage("day"))["total"]
-    assert (total["requests"], total["test_requests"], total["clips"], total["attempts"]) == (0, 1, 0, 0)
-    # Whatever it cost is in the ledger, and so in the report.
-    assert total["charged_micros"] == PRICE
-    assert await shop.services.books.reconcile() == ()
+    mine, shop.principal = shop.principal, replace(shop.principal, mode=KeyMode.TEST)
+    await shop.finish(await shop.submit(sample_count=2))
+    assert await tenancy.agree() == {"test_requests": 1, "charged_usd": "0.00"}
+    shop.principal = mine
+    await shop.finish(await shop.submit())
+    told = await tenancy.agree()
+    assert (told["requests"], told["test_requests"], told["clips"]) == (1, 1, 1)
+    assert (told["attempts"], told["charged_micros"]) == (1, PRICE)
+    assert (await tenancy.export())["total"]["provider_cost_micros"] == COST
 
 
 async def stranger(shop: Workshop) -> Principal:
