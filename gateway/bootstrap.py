@@ -26,6 +26,7 @@ from gateway.accounts.keyring import Keyring
 from gateway.accounts.lastuse import LastUse
 from gateway.accounts.tenants import Tenants
 from gateway.db import work
+from gateway.db.aside import Aside, Reader
 from gateway.db.engine import Database
 from gateway.db.revision import current_revision
 from gateway.db.tables import SCHEMA_REVISION
@@ -41,6 +42,7 @@ from gateway.storage.local import LocalStorage
 from gateway.storage.signers import EmulatorSigner, signer_for
 from gateway.storage.signing import Signer
 from gateway.tasks.admission import Defaults
+from gateway.tasks.archive import TaskArchive
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
@@ -92,6 +94,7 @@ class Services:
     last_use: LastUse
     authenticator: Authenticator
     tasks: TaskService
+    archive: TaskArchive
     runner: Runner
     chores: Chores
     signals: Signals
@@ -125,6 +128,12 @@ async def migrate(settings: Settings) -> bool:
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """The migrated database alone: for commands."""
     await migrate(settings)
+    async with _open_again(settings) as database:
+        yield database
+
+
+@asynccontextmanager
+async def _open_again(settings: Settings) -> AsyncIterator[Database]:
     database = await Database.open(settings.database_path)
     try:
         yield database
@@ -134,11 +143,12 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What administers tenants, keys and money: all that commands need."""
+    """What administers tenants, keys, money and tasks: all that commands need."""
 
     tenants: Tenants
     keyring: Keyring
     books: Books
+    archive: TaskArchive
 
 
 @asynccontextmanager
@@ -146,17 +156,18 @@ async def open_office(settings: Settings, clock: Clock | None = None) -> AsyncIt
     """For commands: the database, and nothing that reaches further."""
     clock = clock or SystemClock()
     async with open_database(settings) as database:
-        yield await _make_office(settings, database, clock, lambda _: None)
+        yield await _make_office(settings, database, clock, lambda _: None, database)
 
 
 async def _make_office(
-    settings: Settings, database: Database, clock: Clock, forget: Callable[[str], None]
+    settings: Settings, database: Database, clock: Clock, forget: Callable[[str], None], aside: Reader
 ) -> Office:
     secret = await _signing_secret(settings)
     return Office(
         Tenants(database, clock, IdMaker(clock, secrets.token_bytes)),
         Keyring(database, clock, secrets.choice, secret, forget),
-        Books(database, clock),
+        Books(database, clock, aside),
+        TaskArchive(database, aside),
     )
 
 
@@ -201,7 +212,8 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         )  # fmt: skip
         last_use = LastUse(database, clock)
         authenticator = Authenticator(database, clock, last_use.note)
-        office = await _make_office(settings, database, clock, authenticator.forget)
+        aside = Aside(database, partial(_open_again, settings))
+        office = await _make_office(settings, database, clock, authenticator.forget, aside)
         yield Services(
             clock=clock,
             metrics=metrics,
@@ -214,6 +226,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             last_use=last_use,
             authenticator=authenticator,
             tasks=tasks,
+            archive=office.archive,
             runner=runner,
             chores=_make_chores(clock, Sweeper(database, signals, metrics, clock), last_use),
             signals=signals,

@@ -10,9 +10,9 @@ from gateway.model import ApiKey, AudioFormat, BudgetWindow, ModelKind, Tenant
 NAME_CHARS = 100
 TAGS = 20
 TAG_CHARS = 50
-_MOST = 1_000_000
-_MOST_MICROS = 10**15
-_MOST_DAYS = 36_500
+MOST_OF_A_LIMIT = 1_000_000
+MOST_MICROS = 10**15
+MOST_DAYS = 36_500
 # Enough to tell an address from a slip; whether it exists only a message could tell.
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 _EMAIL_CHARS = 254
@@ -31,11 +31,13 @@ def tenant_faults(tenant: Tenant) -> Iterator[FieldError]:
         yield FieldError(
             "zone", "unknown", f"{tenant.zone!r} is not a time zone; write one like Europe/Berlin."
         )
-    if not 0 <= tenant.price_ppm <= _MOST_MICROS:
-        yield FieldError("price_multiplier", "out_of_range", "must be 0 or more, and below a billion.")
+    if not 0 <= tenant.price_ppm <= MOST_MICROS:
+        yield FieldError(
+            "price_ppm", "out_of_range", f"must be 0 to {MOST_MICROS} millionths of list prices."
+        )
     for limit in ("rpm", "max_concurrent", "max_queued", "weight"):
-        yield from _count_faults(limit, getattr(tenant, limit), _MOST)
-    yield from _count_faults("retention_days", tenant.retention_days, _MOST_DAYS)
+        yield from _count_faults(limit, getattr(tenant, limit), MOST_OF_A_LIMIT)
+    yield from _count_faults("retention_days", tenant.retention_days, MOST_DAYS)
     yield from _choice_faults("allowed_models", tenant.allowed_models, ModelKind)
     yield from _choice_faults("allowed_formats", tenant.allowed_formats, AudioFormat)
     if any(not 1 <= percent <= 100 for percent in tenant.warn_percents):  # noqa: PLR2004 - of a hundred
@@ -53,7 +55,7 @@ def key_faults(key: ApiKey) -> Iterator[FieldError]:
     if not key.scopes:
         yield FieldError("scopes", "empty", "is empty; a key needs generate, read or both.")
     for limit in ("rpm", "max_queued"):
-        yield from _count_faults(limit, getattr(key, limit), _MOST)
+        yield from _count_faults(limit, getattr(key, limit), MOST_OF_A_LIMIT)
     yield from _choice_faults("allowed_models", key.allowed_models, ModelKind)
 
 
@@ -68,7 +70,7 @@ def email_faults(email: str) -> Iterator[FieldError]:
 
 
 def budget_faults(window: BudgetWindow, limit_micros: int) -> Iterator[FieldError]:
-    if not 0 <= limit_micros <= _MOST_MICROS:
+    if not 0 <= limit_micros <= MOST_MICROS:
         yield FieldError(
             f"budgets.{window.value}", "out_of_range", "must be 0 or more, and below a billion dollars."
         )

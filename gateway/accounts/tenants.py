@@ -11,7 +11,7 @@ from gateway.db import audit, ledger, tenants
 from gateway.db.engine import Database, Tx
 from gateway.db.ledger import Balance
 from gateway.errors import Conflict, ErrorCode, NotFound
-from gateway.model import Act, BudgetWindow, Member, Role, Tenant, TenantStatus
+from gateway.model import Act, BudgetWindow, Member, Place, Role, Tenant, TenantStatus
 from gateway.ports import Clock
 
 NO_BUDGETS: Mapping[BudgetWindow, int | None] = {}
@@ -44,6 +44,15 @@ class Budget:
     limit_micros: int | None
     used: Balance
     resets_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """A tenant with its budgets and its people, as they are at one moment."""
+
+    tenant: Tenant
+    budgets: tuple[Budget, ...]
+    members: tuple[Member, ...]
 
 
 class Tenants:
@@ -102,16 +111,20 @@ class Tenants:
     async def get(self, tenant_id: str) -> Tenant:
         return await self._database.read(lambda tx: require_tenant(tx, tenant_id))
 
-    async def list(
-        self, *, after_id: str | None = None, limit: int | None = None, name_part: str | None = None
-    ) -> tuple[Tenant, ...]:
-        """Oldest first; those after a tenant, and those whose name has a part, if they are given."""
-
-        def read(tx: Tx) -> tuple[Tenant, ...]:
-            after = None if after_id is None else require_tenant(tx, after_id)
-            return tenants.list_tenants(tx, after=after, limit=limit, name_part=name_part)
+    async def portray(self, tenant_id: str) -> Portrait:
+        def read(tx: Tx) -> Portrait:
+            tenant = require_tenant(tx, tenant_id)
+            return Portrait(tenant, self._budgets(tx, tenant), tenants.list_members(tx, tenant_id))
 
         return await self._database.read(read)
+
+    async def list(
+        self, *, after: Place | None = None, limit: int | None = None, name_part: str | None = None
+    ) -> tuple[Tenant, ...]:
+        """Oldest first; those after a place, and those whose name has a part, if they are given."""
+        return await self._database.read(
+            lambda tx: tenants.list_tenants(tx, after=after, limit=limit, name_part=name_part)
+        )
 
     async def set_budgets(
         self, act: Act, tenant_id: str, limits: Mapping[BudgetWindow, int | None]
