@@ -156,7 +156,7 @@ class Keyring:
         now_ms = self._clock.now_ms()
 
         def write(tx: Tx) -> bool:
-            before = _require_key(tx, key_id, tenant_id)
+            before = require_key(tx, key_id, tenant_id)
             if not accounts.revoke_key(tx, key_id, now_ms=now_ms):
                 return False
             after = pictures.of_key(replace(before, revoked_at_ms=now_ms))
@@ -188,7 +188,7 @@ class Keyring:
             derived.check_name(name)
 
         def write(tx: Tx) -> Rotated:
-            key = _require_key(tx, key_id, tenant_id)
+            key = require_key(tx, key_id, tenant_id)
             minted, name_sha256 = self._next_secret(key, name)
             if name_sha256 is not None and key.rotation_sha256 == name_sha256:
                 return Rotated(key, minted.text, _old_until(tx, key), repeated=True)
@@ -199,7 +199,7 @@ class Keyring:
         return rotated
 
     async def get(self, key_id: str, *, tenant_id: str | None = None) -> ApiKey:
-        return await self._database.read(lambda tx: _require_key(tx, key_id, tenant_id))
+        return await self._database.read(lambda tx: require_key(tx, key_id, tenant_id))
 
     async def list(
         self,
@@ -284,7 +284,7 @@ class Keyring:
         change: Callable[[Tx, ApiKey], ApiKey],
     ) -> ApiKey:
         def write(tx: Tx) -> ApiKey:
-            before = _require_key(tx, key_id, tenant_id)
+            before = require_key(tx, key_id, tenant_id)
             if before.revoked_at_ms is not None:
                 raise Conflict(f"Key {key_id} was revoked for good; create another instead.")
             after = change(tx, before)
@@ -336,7 +336,8 @@ def _bounded(tx: Tx, key: ApiKey, creator: Grant | None) -> ApiKey:
     return narrowed(key, creator)
 
 
-def _require_key(tx: Tx, key_id: str, tenant_id: str | None) -> ApiKey:
+def require_key(tx: Tx, key_id: str, tenant_id: str | None = None) -> ApiKey:
+    """Raises `NotFound`; with ``tenant_id`` another tenant's key is nobody's."""
     key = accounts.get_key(tx, key_id)
     if key is None or (tenant_id is not None and key.tenant_id != tenant_id):
         raise NotFound(

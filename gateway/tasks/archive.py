@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gateway.accounts.keyring import require_key
 from gateway.accounts.tenants import require_tenant
 from gateway.db import archive, ledger, tasks
 from gateway.db.archive import Attempt, Event, QueueLine, TaskFilter
@@ -40,6 +41,8 @@ class TaskArchive:
         def read(tx: Tx) -> tuple[Task, ...]:
             if wanted.tenant_id is not None:
                 require_tenant(tx, wanted.tenant_id)
+            if wanted.key_id is not None:
+                require_key(tx, wanted.key_id)
             return archive.list_tasks(tx, wanted, before=before, limit=limit)
 
         return await self._aside.read(read)

@@ -94,9 +94,10 @@ async def test_each_question_narrows_the_list(desk: TaskArchive, database: Datab
         assert await listed(desk, wanted) == expected, wanted
 
 
-async def test_a_tenant_that_is_none_is_told_as_such(desk: TaskArchive) -> None:
+@pytest.mark.parametrize("wanted", [TaskFilter(tenant_id="ten_x"), TaskFilter(key_id="k")], ids=str)
+async def test_a_tenant_or_key_that_is_none_is_told_as_such(desk: TaskArchive, wanted: TaskFilter) -> None:
     with pytest.raises(NotFound) as caught:
-        await desk.list(TaskFilter(tenant_id="ten_x"), before=None, limit=1)
+        await desk.list(wanted, before=None, limit=1)
     assert caught.value.code is ErrorCode.NOT_FOUND
 
 
