@@ -10,7 +10,7 @@ import random
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from gateway.accounts.books import Books
 from gateway.accounts.keyring import Keyring
 from gateway.accounts.lastuse import LastUse
 from gateway.accounts.tenants import Tenants
+from gateway.companion import Companion
 from gateway.db import work
 from gateway.db.aside import Aside, Reader
 from gateway.db.engine import Database
@@ -32,8 +33,8 @@ from gateway.db.revision import current_revision
 from gateway.db.tables import SCHEMA_REVISION
 from gateway.errors import ConfigurationError
 from gateway.google import AnonymousTokens, GoogleTokens, load_credentials, open_transport
-from gateway.metrics import Metrics
-from gateway.model import ModelKind
+from gateway.metrics import CallMetrics, Metrics
+from gateway.model import KeyMode, ModelKind
 from gateway.ports import Clock, FileSource, MusicModel, Storage, TokenSource
 from gateway.settings import Settings
 from gateway.storage.api import GoogleApi
@@ -187,12 +188,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         signals = Signals()
         catalog = Catalog(settings.deployments())
         new_id = IdMaker(clock, secrets.token_bytes)
-        base_url = settings.vertex_url.rstrip("/") or None
-        vertex = VertexClient(http, identity.tokens, base_url, clock, observer=metrics)
-        models: dict[ModelKind, MusicModel] = {
-            ModelKind.LYRIA2: Lyria2(vertex),
-            ModelKind.MUSICGEN: MusicGen(vertex),
-        }
+        models = _make_models(settings, clock, http, identity.tokens, metrics, stack)
         pipeline = Pipeline(
             database, storage, models, catalog, metrics, clock, new_id, random.SystemRandom().random,
             PipelinePolicy(settings.max_attempts, settings.call_timeout_s),
@@ -203,11 +199,12 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         )  # fmt: skip
         tasks = TaskService(
             database, storage, catalog, runner, signals, metrics, clock, new_id,
-            lambda kind, spec: len(models[kind].calls(spec, range(spec.sample_count))),
+            lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
             TaskPolicy(
                 Defaults(settings.default_rpm, settings.default_max_queued),
                 settings.task_timeout_s,
                 settings.emulated,
+                settings.test_keys,
             ),
         )  # fmt: skip
         last_use = LastUse(database, clock)
@@ -234,6 +231,35 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         )
 
 
+def _make_models(
+    settings: Settings,
+    clock: Clock,
+    http: httpx.AsyncClient,
+    tokens: TokenSource,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+) -> dict[KeyMode, Mapping[ModelKind, MusicModel]]:
+    """The models for live keys, and unless those are switched off the emulator's for test keys."""
+    base_url = settings.vertex_url.rstrip("/") or None
+    live, test = CallMetrics(metrics, KeyMode.LIVE), CallMetrics(metrics, KeyMode.TEST)
+    models = {KeyMode.LIVE: _models_at(VertexClient(http, tokens, base_url, clock, observer=live))}
+    if not settings.test_keys:
+        return models
+    # Where everything is emulated, test keys need no emulator of their own.
+    emulator_url = settings.test_emulator_url.rstrip("/") or (base_url if settings.emulated else None)
+    locate = None
+    if emulator_url is None:
+        companion = Companion(clock)
+        stack.push_async_callback(companion.close)
+        locate = companion.url
+    vertex = VertexClient(http, AnonymousTokens(), emulator_url, clock, locate=locate, observer=test)
+    return {**models, KeyMode.TEST: _models_at(vertex)}
+
+
+def _models_at(vertex: VertexClient) -> Mapping[ModelKind, MusicModel]:
+    return {ModelKind.LYRIA2: Lyria2(vertex), ModelKind.MUSICGEN: MusicGen(vertex)}
+
+
 def _make_chores(clock: Clock, sweeper: Sweeper, last_use: LastUse) -> Chores:
     return Chores(
         clock,
@@ -250,8 +276,12 @@ def _http_client(settings: Settings) -> httpx.AsyncClient:
     context = LateContext(httpx.create_ssl_context)
     return httpx.AsyncClient(
         verify=context,
-        # Mounted rather than given as the transport, so that proxy variables are still honoured.
-        mounts={"all://": pulling_transport(max_connections=connections, verify=context)},
+        # Mounted rather than given as the transport, so that proxy variables are still honoured; but no proxy
+        # reaches an emulator on this very machine.
+        mounts={
+            "all://": pulling_transport(max_connections=connections, verify=context),
+            "all://127.0.0.1": pulling_transport(max_connections=connections, verify=context),
+        },
         follow_redirects=False,
         headers={"User-Agent": f"music-gateway/{__version__}"},
     )

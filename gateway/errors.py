@@ -39,6 +39,7 @@ class ErrorCode(StrEnum):
     TENANT_SUSPENDED = "tenant_suspended"
     NOT_ALLOWED = "not_allowed"
     ADMIN_CLOSED = "admin_closed"
+    TEST_KEYS_OFF = "test_keys_off"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"

@@ -147,6 +147,11 @@ class Task:
     traceparent: str | None = None
     clips: tuple[Clip, ...] = field(default=())
 
+    @property
+    def mode(self) -> "KeyMode":
+        """That of the key it was asked for with."""
+        return KeyMode.TEST if self.test else KeyMode.LIVE
+
 
 class BudgetWindow(StrEnum):
     """A stretch of the tenant's calendar, in its own time zone, that a budget covers."""

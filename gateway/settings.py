@@ -1,6 +1,6 @@
 """Every setting: a name, a default and a sentence. Read once, by the command line.
 
-The environment variable is ``GATEWAY_`` plus the name in capitals, except HOST, PORT and
+The environment variable is ``GATEWAY_`` plus the name in capitals, except HOST, PORT, NO_COLOR and
 STORAGE_EMULATOR_HOST, which the world has named already.
 """
 
@@ -67,6 +67,14 @@ class Settings(BaseSettings):
         "adc",
         description="`adc` (application default credentials) or `anonymous`: an emulator, and said so.",
     )
+    test_keys: bool = Field(
+        True, description="Whether `mg_test_` keys may make tasks; `off` refuses them with 403."
+    )
+    test_emulator_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/]+)?/?$",
+        description="Emulator for `mg_test_` keys; empty starts one here at the first of their tasks.",
+    )
     lyria2_price_usd: float = Field(0.06, ge=0, description="Price of one Lyria 2 clip in dollars.")
     musicgen_price_usd: float = Field(0.0, ge=0, description="Price of one MusicGen clip in dollars.")
     signing_secret: SecretStr | None = Field(
@@ -119,6 +127,11 @@ class Settings(BaseSettings):
         "auto", description="`json` (Cloud Logging), `text`, or `auto`: text on a terminal."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    no_color: str = Field(
+        "",
+        validation_alias=AliasChoices("NO_COLOR"),
+        description="Not empty: commands use no colours on terminals either (no-color.org).",
+    )
 
     @field_validator("admin_token")
     @classmethod

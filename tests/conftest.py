@@ -29,6 +29,7 @@ from tests.api import (
 )
 from tests.emulator import RunningEmulator, start_emulator
 from tests.secrecy import Watch, WatchedLog
+from tests.shell import Shell, TenantShell
 from tests.specification import Specification
 
 
@@ -78,7 +79,7 @@ def _no_secret_gets_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine's reaches a test."""
     for name in list(os.environ):  # noqa: TID251 - cleared, not read
-        if name.startswith("GATEWAY_") or name in {"HOST", "PORT", "STORAGE_EMULATOR_HOST"}:
+        if name.startswith("GATEWAY_") or name in {"HOST", "PORT", "NO_COLOR", "STORAGE_EMULATOR_HOST"}:
             monkeypatch.delenv(name)
 
 
@@ -135,6 +136,23 @@ async def database(tmp_path: Path, _migrated_file: Path) -> AsyncIterator[Databa
     opened = await Database.open(shutil.copy(_migrated_file, tmp_path / "gateway.db"))
     yield opened
     await opened.close()
+
+
+# The command line
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """On a data directory that is not there yet."""
+    return Shell(tmp_path / "data")
+
+
+@pytest.fixture
+def acme(tmp_path: Path, _migrated_file: Path) -> TenantShell:
+    """With a tenant."""
+    (tmp_path / "data").mkdir()
+    shutil.copy(_migrated_file, tmp_path / "data" / "gateway.db")
+    return TenantShell(tmp_path / "data")
 
 
 # The HTTP API in process

@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.accounts import derived
 from gateway.accounts.calendar import periods_at
-from gateway.accounts.checks import require
+from gateway.accounts.checks import require, secret_faults
 from gateway.accounts.tenants import require_tenant
 from gateway.db import audit, ledger
 from gateway.db.aside import Reader
@@ -149,6 +149,7 @@ def _faults(spent_micros: int, reason: str) -> list[FieldError]:
     if not reason or len(reason) > REASON_CHARS or not reason.isprintable():
         detail = f"An adjustment needs a reason, of at most {REASON_CHARS} printable characters."
         faults.append(FieldError("reason", "invalid", detail))
+    faults += secret_faults("reason", reason)
     if spent_micros == 0:
         faults.append(FieldError("spent_micros", "out_of_range", "An adjustment of nothing changes nothing."))
     return faults

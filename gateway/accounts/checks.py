@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from gateway.accounts import keys
 from gateway.accounts.calendar import is_zone
 from gateway.errors import FieldError, InvalidRequest
 from gateway.model import ApiKey, AudioFormat, BudgetWindow, ModelKind, Tenant
@@ -48,6 +49,7 @@ def key_faults(key: ApiKey) -> Iterator[FieldError]:
     yield from name_faults(key.name)
     if len(key.owner) > NAME_CHARS or not key.owner.isprintable():
         yield FieldError("owner", "invalid", f"must have at most {NAME_CHARS} printable characters.")
+    yield from secret_faults("owner", key.owner)
     if len(key.tags) > TAGS:
         yield FieldError("tags", "too_long", f"must have at most {TAGS} entries.")
     if any(not 1 <= len(tag) <= TAG_CHARS or not tag.isprintable() for tag in key.tags):
@@ -62,9 +64,18 @@ def key_faults(key: ApiKey) -> Iterator[FieldError]:
 def name_faults(name: str) -> Iterator[FieldError]:
     if not name or len(name) > NAME_CHARS or not name.isprintable():
         yield FieldError("name", "invalid", f"must have 1 to {NAME_CHARS} printable characters.")
+    yield from secret_faults("name", name)
+
+
+def secret_faults(field: str, text: str) -> Iterator[FieldError]:
+    """What is kept in clear, and told in lists and in the audit log, must hold no key."""
+    if keys.found_in(text):
+        detail = "has an API key in it; take it out, and rotate that key if others could read this."
+        yield FieldError(field, "contains_key", detail)
 
 
 def email_faults(email: str) -> Iterator[FieldError]:
+    yield from secret_faults("email", email)
     if len(email) > _EMAIL_CHARS or not email.isprintable() or not _EMAIL.fullmatch(email):
         yield FieldError("email", "invalid", f"{email!r} is not an address like ada@example.com.")
 

@@ -2,9 +2,11 @@
 
 import click
 
-from gateway.bootstrap import open_office
-from gateway.cli.environment import read_settings, run, this_user
+from gateway.cli import documents, options
+from gateway.cli.environment import at_office, read_settings, this_user
 from gateway.cli.money import SIGNED_DOLLARS
+from gateway.cli.questions import confirm
+from gateway.cli.tables import moment, print_json, print_table
 from gateway.model import format_usd
 
 
@@ -13,18 +15,53 @@ def command() -> None:
     pass
 
 
+@command.command("list")
+@click.option("--tenant", "tenant_id", metavar="ID", help="Only this tenant's entries.")
+@options.limit
+@options.as_json
+def list_newest(*, tenant_id: str | None, limit: int, as_json: bool) -> None:
+    """List entries, the newest first."""
+    rows = at_office(read_settings(), lambda office: office.books.entries(tenant_id, limit=limit))
+    if as_json:
+        print_json([documents.of_entry(row) for row in rows])
+        return
+    print_table(
+        ("ID", "TIME", "TENANT", "KIND", "HELD", "SPENT", "TASK", "BY", "REASON"),
+        [
+            (
+                row.id,
+                moment(row.entry.at_ms),
+                row.entry.tenant_id,
+                row.entry.kind,
+                format_usd(row.entry.held_micros),
+                format_usd(row.entry.spent_micros),
+                row.entry.task_id,
+                row.entry.actor,
+                row.entry.reason,
+            )
+            for row in rows
+        ],
+    )
+
+
 @command.command("adjust")
-@click.option("--tenant", "tenant_id", required=True, help="The tenant's id.")
-@click.option("--usd", "micros", required=True, type=SIGNED_DOLLARS, help="Dollars; a credit is negative.")
+@click.option("--tenant", "tenant_id", required=True, metavar="ID", help="The tenant's id.")
+@click.option(
+    "--usd", "spent_micros", required=True, type=SIGNED_DOLLARS, metavar="X",
+    help="Dollars; a credit is negative.",
+)  # fmt: skip
 @click.option("--reason", required=True, help="Why; it stays in the ledger.")
-@click.confirmation_option(prompt="This stays in the ledger for good. Go on?")
-def adjust(tenant_id: str, micros: int, reason: str) -> None:
-    """Change what a tenant has spent, by hand and for a reason."""
+@options.yes
+def adjust(*, tenant_id: str, spent_micros: int, reason: str, yes: bool) -> None:
+    """Change what a tenant has spent, by hand and for a reason, after asking."""
     settings = read_settings()
-
-    async def work() -> None:
-        async with open_office(settings) as office:
-            await office.books.adjust(this_user(), tenant_id, micros, reason=reason)
-
-    run(work())
-    click.echo(f"Entered {format_usd(micros)} dollars as spent by {tenant_id}.")
+    if not yes:
+        tenant = at_office(settings, lambda office: office.tenants.get(tenant_id))
+        confirm(
+            f"{format_usd(spent_micros)} dollars as spent by {tenant.name} ({tenant.id}): "
+            "this stays in the ledger for good. Go on?"
+        )
+    at_office(
+        settings, lambda office: office.books.adjust(this_user(), tenant_id, spent_micros, reason=reason)
+    )
+    click.echo(f"Entered {format_usd(spent_micros)} dollars as spent by {tenant_id}.")

@@ -14,11 +14,21 @@ _COMMANDS = {
     ),
     "emulator": ("gateway.cli.emulator", "Serve a look-alike of Vertex AI music models."),
     "migrate": ("gateway.cli.migrate", "Bring the database to this version's schema."),
-    "tenant": ("gateway.cli.tenant", "Create and list tenants."),
-    "key": ("gateway.cli.key", "Create, list and revoke API keys."),
-    "ledger": ("gateway.cli.ledger", "Adjust what a tenant has spent."),
+    "tenant": ("gateway.cli.tenant", "Create, change, suspend and list tenants, and set their budgets."),
+    "member": ("gateway.cli.member", "Say who belongs to a tenant, and as what."),
+    "key": ("gateway.cli.key", "Create, change, rotate, revoke and list API keys."),
+    "ledger": ("gateway.cli.ledger", "Read the ledger; adjust what a tenant has spent."),
+    "audit": ("gateway.cli.audit", "Read what was administered, and by whom."),
     "reconcile": ("gateway.cli.reconcile", "Recompute all money from rows and report every difference."),
 }
+
+_EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  it failed or was refused; reconcile: something differs
+  2  wrong usage or configuration
+  3  the question was not answered with yes, so nothing was changed
+"""
 
 
 class LazyGroup(click.Group):
@@ -54,7 +64,7 @@ def _load(module_name: str) -> ModuleType:
         gc.enable()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
 @click.version_option(package_name="gateway", message="gateway %(version)s")
 def main() -> None:
     """Metered multi-tenant access to Google's music models on Vertex AI.

@@ -1,17 +1,9 @@
 """Money on the command line: exact decimals in, millionths out, never a float."""
 
-from dataclasses import dataclass
-
 import click
 
+from gateway.cli.values import OrNone
 from gateway.model import parse_millionths
-
-
-@dataclass(frozen=True, slots=True)
-class NewLimit:
-    """A budget's limit as it was asked for, in micro-dollars. None lifts it."""
-
-    micros: int | None
 
 
 class Millionths(click.ParamType[int]):
@@ -22,9 +14,6 @@ class Millionths(click.ParamType[int]):
         self._signed = signed
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        # A default has been converted before.
-        if isinstance(value, int):
-            return value
         try:
             number = parse_millionths(str(value))
         except ValueError:
@@ -36,16 +25,7 @@ class Millionths(click.ParamType[int]):
         return number
 
 
-class BudgetLimit(click.ParamType[NewLimit]):
-    """Dollars, or the word none."""
-
-    name = "dollars"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> NewLimit:
-        return NewLimit(None if value == "none" else DOLLARS.convert(value, param, ctx))
-
-
 DOLLARS = Millionths("dollars")
 SIGNED_DOLLARS = Millionths("dollars", signed=True)
-DOLLARS_OR_NONE = BudgetLimit()
+DOLLARS_OR_NONE = OrNone(DOLLARS)
 FACTOR = Millionths("factor")

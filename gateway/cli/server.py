@@ -252,6 +252,7 @@ def _facts(settings: Settings) -> dict[str, object]:
         "models": [deployment.name for deployment in settings.deployments()],
         "emulated": settings.emulated,
         "admin_api": _admin_fact(settings),
+        "test_keys": settings.test_keys,
     }
 
 

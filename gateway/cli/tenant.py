@@ -1,15 +1,19 @@
 """``gateway tenant``."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import click
 
 from gateway.accounts.tenants import Budget
-from gateway.bootstrap import open_office
-from gateway.cli.environment import read_settings, run, this_user
-from gateway.cli.money import DOLLARS, DOLLARS_OR_NONE, FACTOR, NewLimit
-from gateway.cli.tables import moment, print_json, print_table
-from gateway.model import BudgetWindow, Tenant, format_usd
-
-_AT_LEAST_ONE = click.IntRange(min=1)
+from gateway.bootstrap import Office, SystemClock
+from gateway.cli import documents, options
+from gateway.cli.environment import at_office, read_settings, this_user
+from gateway.cli.money import DOLLARS, DOLLARS_OR_NONE
+from gateway.cli.questions import confirm
+from gateway.cli.tables import moment, print_facts, print_json, print_table
+from gateway.cli.values import Said
+from gateway.model import ApiKey, BudgetWindow, KeyState, Member, Tenant, format_usd
 
 
 @click.group("tenant")
@@ -19,114 +23,103 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("name")
+@options.tenant_terms
 @click.option(
-    "--rpm", type=_AT_LEAST_ONE, help="Requests a minute for all keys together; unlimited if absent."
+    "--budget-usd-day", "day", type=DOLLARS, metavar="X", help="Dollars a day; unlimited if absent."
 )
-@click.option("--max-concurrent", type=_AT_LEAST_ONE, help="Tasks running at once; unlimited if absent.")
-@click.option("--max-queued", type=_AT_LEAST_ONE, help="Tasks waiting; GATEWAY_DEFAULT_MAX_QUEUED if absent.")
-@click.option("--weight", type=_AT_LEAST_ONE, default=1, show_default=True, help="Share of the workers.")
-@click.option("--budget-usd-day", "day", type=DOLLARS, help="Dollars a day; unlimited if absent.")
-@click.option("--budget-usd-month", "month", type=DOLLARS, help="Dollars a month; unlimited if absent.")
-@click.option("--budget-usd-total", "total", type=DOLLARS, help="Dollars in all; unlimited if absent.")
-@click.option("--zone", default="UTC", show_default=True, help="Where its days and months begin.")
 @click.option(
-    "--price-multiplier", "price_ppm", default="1", type=FACTOR, show_default=True, help="Of list prices."
+    "--budget-usd-month", "month", type=DOLLARS, metavar="X", help="Dollars a month; unlimited if absent."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--budget-usd-total", "total", type=DOLLARS, metavar="X", help="Dollars in all; unlimited if absent."
+)
+@options.as_json
 def create(
-    name: str,
-    rpm: int | None,
-    max_concurrent: int | None,
-    max_queued: int | None,
-    weight: int,
-    day: int | None,
-    month: int | None,
-    total: int | None,
-    zone: str,
-    price_ppm: int,
-    as_json: bool,  # noqa: FBT001 - click hands options over by name
+    *, name: str, day: int | None, month: int | None, total: int | None, as_json: bool, **terms: Any
 ) -> None:
     """Create a tenant: a team that gets keys."""
-    settings = read_settings()
     budgets = {BudgetWindow.DAY: day, BudgetWindow.MONTH: month, BudgetWindow.TOTAL: total}
-
-    async def work() -> Tenant:
-        async with open_office(settings) as office:
-            return await office.tenants.create(
-                this_user(),
-                name=name,
-                zone=zone,
-                price_ppm=price_ppm,
-                rpm=rpm,
-                max_concurrent=max_concurrent,
-                max_queued=max_queued,
-                weight=weight,
-                budgets=budgets,
-            )
-
-    tenant = run(work())
+    named = options.said(terms)
+    tenant = at_office(
+        read_settings(),
+        lambda office: office.tenants.create(this_user(), name=name, budgets=budgets, **named),
+    )
     if as_json:
-        print_json(_document(tenant))
+        print_json(documents.of_tenant(tenant))
     else:
         click.echo(f"Created tenant {tenant.name}: {tenant.id}")
         click.echo(f"Give it a key: gateway key create --tenant {tenant.id}")
 
 
+@command.command("update")
+@click.argument("tenant_id")
+@click.option("--name", help="What it is called.")
+@options.tenant_terms
+@options.as_json
+def update(*, tenant_id: str, as_json: bool, **terms: Any) -> None:
+    """Change what is named of a tenant; the rest stays, the word none lifts. For budgets: tenant budget."""
+    named = options.said(terms)
+    options.require_some(named)
+    tenant = at_office(read_settings(), lambda office: office.tenants.update(this_user(), tenant_id, **named))
+    _print_done(tenant, "is updated", as_json=as_json)
+
+
+@command.command("suspend")
+@click.argument("tenant_id")
+@options.yes
+@options.as_json
+def suspend(*, tenant_id: str, yes: bool, as_json: bool) -> None:
+    """Stop all new work of a tenant at once, after asking. What runs is finished."""
+    settings = read_settings()
+    if not yes:
+        tenant = at_office(settings, lambda office: office.tenants.get(tenant_id))
+        confirm(f"All keys of {tenant.name} ({tenant.id}) are refused new work at once. Suspend it?")
+    tenant = at_office(settings, lambda office: office.tenants.suspend(this_user(), tenant_id))
+    _print_done(tenant, "is suspended", as_json=as_json)
+
+
+@command.command("activate")
+@click.argument("tenant_id")
+@options.as_json
+def activate(*, tenant_id: str, as_json: bool) -> None:
+    """Let a suspended tenant work again."""
+    tenant = at_office(read_settings(), lambda office: office.tenants.activate(this_user(), tenant_id))
+    _print_done(tenant, "is active", as_json=as_json)
+
+
 @command.command("budget")
 @click.argument("tenant_id")
-@click.option("--day", type=DOLLARS_OR_NONE, help="Dollars a day, or none.")
-@click.option("--month", type=DOLLARS_OR_NONE, help="Dollars a month, or none.")
-@click.option("--total", type=DOLLARS_OR_NONE, help="Dollars in all, or none.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--day", type=DOLLARS_OR_NONE, metavar="X", help="Dollars a day; none: unlimited.")
+@click.option("--month", type=DOLLARS_OR_NONE, metavar="X", help="Dollars a month; none: unlimited.")
+@click.option("--total", type=DOLLARS_OR_NONE, metavar="X", help="Dollars in all; none: unlimited.")
+@options.as_json
 def budget(
-    tenant_id: str,
-    day: NewLimit | None,
-    month: NewLimit | None,
-    total: NewLimit | None,
-    as_json: bool,  # noqa: FBT001 - click hands options over by name
+    *, tenant_id: str, day: Said[int] | None, month: Said[int] | None, total: Said[int] | None, as_json: bool
 ) -> None:
     """Set or lift budgets, and show them. Those not named stay; what was used stays used."""
-    settings = read_settings()
     windows = {BudgetWindow.DAY: day, BudgetWindow.MONTH: month, BudgetWindow.TOTAL: total}
-    changes = {window: limit.micros for window, limit in windows.items() if limit is not None}
+    changes = {window: limit.value for window, limit in windows.items() if limit is not None}
 
-    async def work() -> tuple[Budget, ...]:
-        async with open_office(settings) as office:
-            if changes:
-                return await office.tenants.set_budgets(this_user(), tenant_id, changes)
-            return await office.tenants.list_budgets(tenant_id)
+    async def work(office: Office) -> tuple[Budget, ...]:
+        if changes:
+            return await office.tenants.set_budgets(this_user(), tenant_id, changes)
+        return await office.tenants.list_budgets(tenant_id)
 
-    budgets = run(work())
+    budgets = at_office(read_settings(), work)
     if as_json:
-        print_json([_budget(each) for each in budgets])
-        return
-    print_table(
-        ("WINDOW", "LIMIT", "SPENT", "HELD"),
-        [
-            (
-                each.window,
-                "none" if each.limit_micros is None else format_usd(each.limit_micros),
-                format_usd(each.used.spent_micros),
-                format_usd(each.used.held_micros),
-            )
-            for each in budgets
-        ],
-    )
+        print_json([documents.of_budget(each) for each in budgets])
+    else:
+        _print_budgets(budgets)
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_all(as_json: bool) -> None:  # noqa: FBT001
-    """List all tenants."""
-    settings = read_settings()
-
-    async def work() -> tuple[Tenant, ...]:
-        async with open_office(settings) as office:
-            return await office.tenants.list()
-
-    tenants = run(work())
+@click.option("--name", "name_part", metavar="PART", help="Only those whose name has this in it.")
+@options.as_json
+def list_all(*, name_part: str | None, as_json: bool) -> None:
+    """List tenants, oldest first."""
+    tenants = at_office(read_settings(), lambda office: office.tenants.list(name_part=name_part))
     if as_json:
-        print_json([_document(tenant) for tenant in tenants])
+        print_json([documents.of_tenant(tenant) for tenant in tenants])
         return
     print_table(
         ("ID", "NAME", "STATUS", "RPM", "CONCURRENT", "QUEUED", "WEIGHT", "CREATED"),
@@ -137,25 +130,99 @@ def list_all(as_json: bool) -> None:  # noqa: FBT001
     )
 
 
-def _document(tenant: Tenant) -> dict[str, object]:
-    return {
-        "id": tenant.id,
-        "name": tenant.name,
-        "status": tenant.status.value,
-        "zone": tenant.zone,
-        "price_ppm": tenant.price_ppm,
-        "rpm": tenant.rpm,
-        "max_concurrent": tenant.max_concurrent,
-        "max_queued": tenant.max_queued,
-        "weight": tenant.weight,
-        "created_at": moment(tenant.created_at_ms),
-    }
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A tenant with what hangs on it."""
+
+    tenant: Tenant
+    budgets: tuple[Budget, ...]
+    members: tuple[Member, ...]
+    keys: tuple[ApiKey, ...]
 
 
-def _budget(budget: Budget) -> dict[str, object]:
-    return {
-        "window": budget.window.value,
-        "limit_micros": budget.limit_micros,
-        "spent_micros": budget.used.spent_micros,
-        "held_micros": budget.used.held_micros,
-    }
+@command.command("show")
+@click.argument("tenant_id")
+@options.as_json
+def show(*, tenant_id: str, as_json: bool) -> None:
+    """Show a tenant: its terms, budgets, members and how many keys it has."""
+
+    async def work(office: Office) -> _Whole:
+        return _Whole(
+            await office.tenants.get(tenant_id),
+            await office.tenants.list_budgets(tenant_id),
+            await office.tenants.list_members(tenant_id),
+            await office.keyring.list(tenant_id),
+        )
+
+    whole = at_office(read_settings(), work)
+    now_ms = SystemClock().now_ms()
+    active_count = sum(key.state_at(now_ms) is KeyState.ACTIVE for key in whole.keys)
+    if as_json:
+        print_json(
+            {
+                **documents.of_tenant(whole.tenant),
+                "budgets": [documents.of_budget(each) for each in whole.budgets],
+                "members": [documents.of_member(each) for each in whole.members],
+                "key_count": len(whole.keys),
+                "active_key_count": active_count,
+            }
+        )
+        return
+    print_facts([*_facts(whole.tenant), ("Keys", f"{active_count} active of {len(whole.keys)}")])
+    click.echo()
+    _print_budgets(whole.budgets)
+    click.echo()
+    print_members(whole.members)
+
+
+def print_members(members: tuple[Member, ...]) -> None:
+    print_table(
+        ("MEMBER", "ROLE", "SINCE"), [(each.email, each.role, moment(each.created_at_ms)) for each in members]
+    )
+
+
+def _print_done(tenant: Tenant, what: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(documents.of_tenant(tenant))
+    else:
+        click.echo(f"{tenant.name} ({tenant.id}) {what}.")
+
+
+def _print_budgets(budgets: tuple[Budget, ...]) -> None:
+    print_table(
+        ("WINDOW", "LIMIT", "SPENT", "HELD", "LEFT", "RESETS"),
+        [
+            (
+                each.window,
+                _dollars(each.limit_micros, "none"),
+                format_usd(each.used.spent_micros),
+                format_usd(each.used.held_micros),
+                _dollars(documents.remaining_micros(each), ""),
+                moment(each.resets_at_ms),
+            )
+            for each in budgets
+        ],
+    )
+
+
+def _facts(tenant: Tenant) -> list[tuple[str, object]]:
+    return [
+        ("ID", tenant.id),
+        ("Name", tenant.name),
+        ("Status", tenant.status),
+        ("Created", moment(tenant.created_at_ms)),
+        ("Zone", tenant.zone),
+        ("Price", f"{format_usd(tenant.price_ppm)} of list prices"),
+        ("Requests a minute", tenant.rpm or "unlimited"),
+        ("Running at once", tenant.max_concurrent or "unlimited"),
+        ("Waiting", tenant.max_queued or "GATEWAY_DEFAULT_MAX_QUEUED"),
+        ("Weight", tenant.weight),
+        ("Models", "any" if tenant.allowed_models is None else ", ".join(tenant.allowed_models)),
+        ("Formats", "any" if tenant.allowed_formats is None else ", ".join(tenant.allowed_formats)),
+        ("Audio kept", "for ever" if tenant.retention_days is None else f"{tenant.retention_days} days"),
+        ("Warned at", ", ".join(f"{percent} %" for percent in tenant.warn_percents) or "never"),
+    ]
+
+
+def _dollars(micros: int | None, absent: str) -> str:
+    return absent if micros is None else format_usd(micros)

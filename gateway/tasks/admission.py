@@ -152,7 +152,8 @@ def _check_coverage(task: Task, caller: Caller) -> None:
 
 def _fit_budgets(tx: Tx, task: Task, caller: Caller) -> tuple[str, ...]:
     tenant, budgets = caller.tenant, caller.budgets
-    if not budgets:
+    # A price of nothing fits into any budget, one that is overdrawn included, and brings none nearer its end.
+    if not budgets or task.price_micros == 0:
         return ()
     periods = periods_at(task.created_at_ms, tenant.zone)
     balances = ledger.get_balances(tx, tenant.id, periods)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -13,7 +13,7 @@ from gateway.db.engine import Database, Tx
 from gateway.db.work import AttemptEnd, Lease
 from gateway.errors import AttemptFault, ErrorCode, StorageError, Unavailable, UpstreamError
 from gateway.metrics import CallOutcome, Metrics
-from gateway.model import Clip, Deployment, ModelKind, Task, TaskState
+from gateway.model import Clip, Deployment, KeyMode, ModelKind, Task, TaskState
 from gateway.ports import Clock, ModelCall, ModelReply, MusicModel, Storage
 from gateway.tasks import charging
 from gateway.tasks.catalog import Catalog
@@ -50,13 +50,17 @@ class _Owed:
 
 
 class Pipeline:
-    """Runs a leased task. Every write holds the lease; without it, nothing changes."""
+    """Runs a leased task. Every write holds the lease; without it, nothing changes.
+
+    ``models`` are by the mode of the key that a task was asked for with. Both modes plan alike; there are
+    none for test keys where those are switched off.
+    """
 
     def __init__(
         self,
         database: Database,
         storage: Storage,
-        models: dict[ModelKind, MusicModel],
+        models: Mapping[KeyMode, Mapping[ModelKind, MusicModel]],
         catalog: Catalog,
         metrics: Metrics,
         clock: Clock,
@@ -116,7 +120,7 @@ class Pipeline:
 
     def _owed(self, lease: Lease) -> _Owed:
         task, spec = lease.task, lease.task.spec
-        model = self._models[task.model]
+        model = self._models[KeyMode.LIVE][task.model]
         progress = Progress(
             task=task,
             stored=len(lease.stored),
@@ -130,14 +134,20 @@ class Pipeline:
             deployment=deployment,
             calls=model.calls(spec, [i for i in range(spec.sample_count) if i not in lease.stored]),
             progress=progress,
-            hindrance=_not_configured(task) if deployment is None else _hindrance(progress),
+            hindrance=self._hindrance(deployment, progress),
         )
+
+    def _hindrance(self, deployment: Deployment | None, progress: Progress) -> UpstreamError | None:
+        """What stands in the way of a task's first call."""
+        if progress.task.mode not in self._models:
+            return _test_keys_off()
+        return _not_configured(progress.task) if deployment is None else _hindrance(progress)
 
     async def _call(
         self, lease: Lease, deployment: Deployment, call: ModelCall, attempt_id: str
     ) -> tuple[AttemptEnd, UpstreamError | None]:
         task = lease.task
-        model = self._models[task.model]
+        model = self._models[task.mode][task.model]
         shelf = ClipShelf(self._storage, task, attempt_id, lambda index: _seed_of(call, index))
         try:
             reply, error = await self._generate(
@@ -150,7 +160,7 @@ class Pipeline:
         for clip in clips:
             self._metrics.bytes_stored(task.model, clip.size_bytes)
         outcome = _outcome(error, len(clips), len(call.clip_indexes))
-        self._metrics.call_ended(task.model, outcome)
+        self._metrics.call_ended(task.model, outcome, task.mode)
         if error is not None:
             logger.warning(
                 "call to %s failed: %s",
@@ -243,7 +253,7 @@ class Pipeline:
             return replace(task, state=TaskState.QUEUED)
 
         left = await self._write(write)
-        self._metrics.task_changed(left.model, left.state)
+        self._metrics.task_changed(left.model, left.state, left.mode)
         return left
 
     def _left_s(self, lease: Lease) -> float:
@@ -340,6 +350,14 @@ def _too_late() -> UpstreamError:
 def _not_configured(task: Task) -> UpstreamError:
     return UpstreamError(
         f"{task.model.value} was taken out of this gateway's configuration while the task waited.",
+        code=ErrorCode.MODEL_MISCONFIGURED,
+        fault=AttemptFault.MISCONFIGURED,
+    )
+
+
+def _test_keys_off() -> UpstreamError:
+    return UpstreamError(
+        "Test keys are switched off on the gateway that took this task up. Ask your platform team.",
         code=ErrorCode.MODEL_MISCONFIGURED,
         fault=AttemptFault.MISCONFIGURED,
     )

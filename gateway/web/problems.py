@@ -36,6 +36,7 @@ STATUSES: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.TENANT_SUSPENDED: (403, "The tenant is suspended"),
     ErrorCode.NOT_ALLOWED: (403, "This key may not do this"),
     ErrorCode.ADMIN_CLOSED: (403, "The admin API is closed"),
+    ErrorCode.TEST_KEYS_OFF: (403, "Test keys are switched off"),
     ErrorCode.NOT_FOUND: (404, "There is no such thing"),
     ErrorCode.CONFLICT: (409, "It contradicts what is there"),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: (422, "The idempotency key belongs to another request"),
@@ -92,7 +93,7 @@ def problem(error: GatewayError, request_id: str, extensions: Mapping[str, Any] 
     if status == 401:  # noqa: PLR2004 - RFC 9110 §15.5.2 wants a challenge with this one
         key = "" if isinstance(error, NotAnAdmin) else 'ApiKey header="X-Api-Key", '
         headers["WWW-Authenticate"] = f"{key}Bearer"
-    # What a caller put into the wrong place, such as a key into an address, is not told back.
+    # A text may repeat what was sent, such as the name of a field; a key in it goes no further.
     return Response(redact(orjson.dumps(document).decode()), status, headers, MEDIA_TYPE)
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from gateway.accounts import keys
 from gateway.errors import FieldError, InvalidRequest
 from gateway.model import ModelKind, MusicSpec
 
@@ -52,6 +53,10 @@ def _text(value: str) -> str:
 def _label(value: str) -> str:
     if _CONTROL.search(value):
         raise PydanticCustomError("control_character", "has control characters in it; leave them out")
+    if keys.found_in(value):
+        raise PydanticCustomError(
+            "contains_key", "has an API key in it; take it out, and rotate that key if others could read this"
+        )
     return value
 
 

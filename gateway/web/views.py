@@ -36,6 +36,7 @@ def render_task(
         "finished_at": timestamp(task.finished_at_ms),
         "status_url": f"{public_url}/api/task-status/{task.id}",
         "emulated": task.emulated,
+        "test": task.test,
     }
 
 

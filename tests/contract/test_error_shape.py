@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from gateway.bootstrap import Services
 from gateway.errors import ErrorCode, GatewayError
-from gateway.model import BudgetWindow, Scope
+from gateway.model import BudgetWindow, KeyMode, Scope
 from gateway.settings import Settings
 from gateway.tasks.catalog import Catalog
 from gateway.telemetry import JsonFormatter
@@ -168,6 +168,12 @@ async def idempotency_key_reused(scene: Scene) -> httpx.Response:
     return response
 
 
+async def keys_for_tests_off(scene: Scene) -> httpx.Response:
+    scene.services.tasks._policy = replace(scene.services.tasks._policy, test_keys=False)
+    _, key = await a_caller(scene.services.database, mode=KeyMode.TEST)
+    return await replace(scene.caller, key=key).post(json={"prompt": "x"})
+
+
 async def link_invalid(scene: Scene) -> httpx.Response:
     return await scene.client.get("/files/a.wav?expires=1&signature=x")
 
@@ -254,6 +260,9 @@ WAYS = {
         *(key_disabled, tenant_suspended, not_allowed, admin_closed, not_found, conflict),
         idempotency_key_reused,
     )
+} | {
+    # A function of that name would be taken for a test.
+    ErrorCode.TEST_KEYS_OFF: keys_for_tests_off
 }
 
 

@@ -260,3 +260,18 @@ async def test_a_key_put_into_an_address_is_not_told_back(admin: Administrator, 
     told = await admin.told("GET", f"/keys/{caller.key}", 404)
     assert caller.key not in json.dumps(told)
     assert caller.key_id in told["detail"]
+
+
+async def test_a_key_in_a_text_that_is_kept_is_refused(admin: Administrator, caller: Caller) -> None:
+    """S1: names, owners and reasons are told in lists and stay in the audit log."""
+    before = await admin.acts()
+    body = {"tenant_id": caller.tenant_id, "name": "k"}
+    for field, value in (("name", caller.key), ("owner", f"ada {caller.key}")):
+        faults = await admin.faults("POST", "/keys", json={**body, field: value})
+        assert faults == {field: "contains_key"}
+    assert await admin.faults("POST", "/tenants", json={"name": caller.key}) == {"name": "contains_key"}
+    reason = {"tenant_id": caller.tenant_id, "spent_micros": 5, "reason": caller.key}
+    assert await admin.faults("POST", "/ledger/adjust", json=reason) == {"reason": "contains_key"}
+    member = f"/tenants/{caller.tenant_id}/members/{caller.key}@example.com"
+    assert await admin.faults("PUT", member, json={"role": "viewer"}) == {"email": "contains_key"}
+    assert await admin.acts() == before

@@ -16,43 +16,24 @@ from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner, Result
 
 from gateway.accounts import keys
 from gateway.bootstrap import Services
-from gateway.cli.main import main
+from gateway.cli.environment import Exit
 from gateway.cli.server import bind, serve
 from gateway.errors import ConfigurationError, StorageError, Unavailable
+from gateway.model import KeyMode
 from gateway.settings import Settings
 from tests.emulator import RunningEmulator
 from tests.running import start_gateway
+from tests.shell import Shell
 
-MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
-
-class Shell:
-    """The command line on a data directory of its own."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
-
-    def run(self, *words: str, **environment: str) -> Result:
-        result = CliRunner().invoke(
-            main, list(words), env={"GATEWAY_DATA_DIR": str(self.data_dir), **environment}
-        )
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    def json(self, *words: str) -> Any:
-        result = self.run(*words, "--json")
-        assert result.exit_code == 0, result.stderr
-        return json.loads(result.stdout)
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path / "data")
+COMMANDS = (
+    *("serve", "demo", "emulator", "migrate"),
+    *("tenant", "member", "key", "ledger", "audit", "reconcile"),
+)
 
 
 @pytest.fixture
@@ -79,13 +60,11 @@ def taken_port() -> Iterator[int]:
 def test_help_names_every_command(shell: Shell) -> None:
     result = shell.run("--help")
     assert result.exit_code == 0
-    for name in ("serve", "demo", "emulator", "migrate", "tenant", "key", "ledger", "reconcile"):
+    for name in COMMANDS:
         assert re.search(rf"^  {name} +\S", result.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "command", ["serve", "demo", "emulator", "migrate", "tenant", "key", "ledger", "reconcile"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(shell: Shell, command: str) -> None:
     result = shell.run(command, "-h")
     assert result.exit_code == 0
@@ -94,6 +73,40 @@ def test_every_command_explains_itself(shell: Shell, command: str) -> None:
 
 def test_the_version_is_told(shell: Shell) -> None:
     assert re.fullmatch(r"gateway \d+\.\d+\.\d+\S*\n", shell.run("--version").stdout)
+
+
+def test_help_names_every_exit_code(shell: Shell) -> None:
+    told = shell.run("--help").stdout
+    for code in (0, *Exit):
+        assert re.search(rf"^    {code:d}  \S", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("gateway au", ["audit"]),
+        ("gateway key ro", ["rotate"]),
+        ("gateway tenant update t --form", ["--format"]),
+        ("gateway tenant update t --format o", ["ogg", "opus"]),
+        ("gateway key update k --model n", ["none"]),
+    ],
+)
+def test_shells_can_complete_what_is_typed(shell: Shell, typed: str, offered: list[str]) -> None:
+    result = shell.run(COMP_WORDS=typed, COMP_CWORD=str(typed.count(" ")), _GATEWAY_COMPLETE="bash_complete")
+    assert result.stdout.split() == [f"plain,{word}" for word in offered]
+
+
+def test_states_have_colours_on_a_terminal_that_wants_them(shell: Shell) -> None:
+    kept = shell.json("tenant", "create", "kept")["id"]
+    stopped = shell.json("tenant", "create", "stopped")["id"]
+    shell.done("tenant", "suspend", stopped, "--yes")
+    plain = shell.done("tenant", "list")
+    green, red = "\x1b[32mactive\x1b[0m", "\x1b[31msuspended\x1b[0m"
+    for no_color, coloured in (("", True), ("1", False), ("no", False)):
+        shown = shell.at_terminal("tenant", "list", NO_COLOR=no_color).text
+        assert (green in shown, red in shown) == (coloured, coloured)
+        assert shown.replace(green, "active").replace(red, "suspended") == plain
+    assert green in shell.at_terminal("tenant", "show", kept).text
 
 
 @pytest.mark.parametrize(
@@ -177,6 +190,10 @@ def test_a_tenant_is_created_for_programs(shell: Shell) -> None:
         "max_concurrent": 2,
         "max_queued": 7,
         "weight": 3,
+        "allowed_models": None,
+        "allowed_formats": None,
+        "retention_days": None,
+        "warn_percents": [80, 100],
     }
 
 
@@ -236,12 +253,24 @@ def test_a_key_is_created_for_programs(shell: Shell) -> None:
     presented = keys.parse(made.pop("key"))
     assert presented is not None
     assert MOMENT.fullmatch(made.pop("created_at"))
+    assert made.pop("created_by").startswith("cli:")
     assert made == {
         "id": presented.public_id,
         "tenant_id": tenant_id,
         "name": "laptop",
+        "mode": "live",
+        "state": "active",
+        "owner": "",
+        "tags": [],
+        "scopes": ["generate", "read"],
+        "allowed_models": None,
         "rpm": 9,
+        "max_queued": None,
+        "expires_at": None,
+        "disabled_at": None,
         "revoked_at": None,
+        "rotated_at": None,
+        "last_used_at": None,
     }
 
 
@@ -258,10 +287,27 @@ def test_keys_are_listed_of_all_or_of_one_tenant_and_never_in_full(shell: Shell)
         "ID",
         "TENANT",
         "NAME",
+        "MODE",
+        "STATE",
         "RPM",
         "CREATED",
-        "REVOKED",
+        "EXPIRES",
+        *("LAST", "USED"),
     ]
+
+
+def test_a_test_key_is_told_from_a_live_one_wherever_it_is_shown(shell: Shell) -> None:
+    tenant_id = shell.json("tenant", "create", "acme")["id"]
+    live = shell.json("key", "create", "--tenant", tenant_id)
+    test = shell.json("key", "create", "--tenant", tenant_id, "--test")
+    assert (live["mode"], test["mode"]) == ("live", "test")
+    assert (live["key"][:8], test["key"][:8]) == ("mg_live_", "mg_test_")
+    presented = keys.parse(test["key"])
+    assert presented is not None
+    assert (presented.public_id, presented.mode) == (test["id"], KeyMode.TEST)
+    assert [key["mode"] for key in shell.json("key", "list")] == ["live", "test"]
+    rows = [line.split() for line in shell.run("key", "list").stdout.splitlines()[1:]]
+    assert [(row[0], row[3]) for row in rows] == [(live["id"], "live"), (test["id"], "test")]
 
 
 def test_a_key_is_revoked_once(shell: Shell) -> None:

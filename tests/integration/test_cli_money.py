@@ -4,40 +4,26 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from gateway.cli.main import main
+from tests.shell import TenantShell
 
 REASON = ("--reason", "clip 2 was silent")
 
 
-class Shell:
-    """The command line on a data directory of its own, with one tenant."""
+class Purse(TenantShell):
+    """The command line with one tenant, which has a budget."""
 
     def __init__(self, data_dir: Path) -> None:
-        self.file = data_dir / "gateway.db"
-        self._data_dir = data_dir
-        self.tenant: str = self.json("tenant", "create", "acme", "--budget-usd-month", "25")["id"]
-
-    def run(self, *words: str, answer: str | None = None) -> Result:
-        environment = {"GATEWAY_DATA_DIR": str(self._data_dir)}
-        result = CliRunner().invoke(main, list(words), env=environment, input=answer)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    def json(self, *words: str) -> Any:
-        result = self.run(*words, "--json")
-        assert result.exit_code == 0, result.stderr
-        return json.loads(result.stdout)
+        super().__init__(data_dir, "--budget-usd-month", "25")
 
     def budgets(self, *words: str) -> dict[str, tuple[int | None, int]]:
         """Limit and spent by window."""
         listed = self.json("tenant", "budget", self.tenant, *words)
         assert {each["held_micros"] for each in listed} == {0}
+        assert [each["resets_at"] is None for each in listed] == [False, False, True]
         return {each["window"]: (each["limit_micros"], each["spent_micros"]) for each in listed}
 
     def adjust(self, usd: str, *words: str, answer: str | None = None) -> Result:
@@ -45,11 +31,11 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path / "data")
+def shell(tmp_path: Path) -> Purse:
+    return Purse(tmp_path / "data")
 
 
-def test_a_tenant_is_created_with_its_terms(shell: Shell) -> None:
+def test_a_tenant_is_created_with_its_terms(shell: Purse) -> None:
     budgets = ("--budget-usd-day", "5", "--budget-usd-month", "100.50", "--budget-usd-total", "0.000001")
     terms = ("--zone", "America/St_Johns", "--price-multiplier", "0.333333")
     made = shell.json("tenant", "create", "radio", *budgets, *terms)
@@ -58,7 +44,7 @@ def test_a_tenant_is_created_with_its_terms(shell: Shell) -> None:
     assert [each["limit_micros"] for each in listed] == [5_000_000, 100_500_000, 1]
 
 
-def test_a_tenant_that_names_no_terms_pays_list_prices_in_utc(shell: Shell) -> None:
+def test_a_tenant_that_names_no_terms_pays_list_prices_in_utc(shell: Purse) -> None:
     made = shell.json("tenant", "create", "radio")
     assert (made["zone"], made["price_ppm"]) == ("UTC", 1_000_000)
     assert {each["limit_micros"] for each in shell.json("tenant", "budget", made["id"])} == {None}
@@ -75,32 +61,32 @@ def test_a_tenant_that_names_no_terms_pays_list_prices_in_utc(shell: Shell) -> N
         ("--price-multiplier", "1e3", "not a number"),
     ],
 )
-def test_wrong_amounts_are_wrong_usage(shell: Shell, option: str, value: str, complaint: str) -> None:
+def test_wrong_amounts_are_wrong_usage(shell: Purse, option: str, value: str, complaint: str) -> None:
     result = shell.run("tenant", "create", "radio", option, value)
     assert result.exit_code == 2
     assert option in result.stderr
     assert complaint in result.stderr
 
 
-def test_a_zone_that_is_none_is_refused(shell: Shell) -> None:
+def test_a_zone_that_is_none_is_refused(shell: Purse) -> None:
     result = shell.run("tenant", "create", "radio", "--zone", "Europe/Atlantis")
     assert (result.exit_code, result.stderr) == (
         1,
-        "error: zone: 'Europe/Atlantis' is not a time zone; write one like Europe/Berlin.\n",
+        "error: --zone: 'Europe/Atlantis' is not a time zone; write one like Europe/Berlin.\n",
     )
 
 
 # gateway tenant budget
 
 
-def test_budgets_named_are_changed_and_the_others_stay(shell: Shell) -> None:
+def test_budgets_named_are_changed_and_the_others_stay(shell: Purse) -> None:
     assert shell.budgets() == {"day": (None, 0), "month": (25_000_000, 0), "total": (None, 0)}
     changed = {"day": (5_000_000, 0), "month": (25_000_000, 0), "total": (100_000_000, 0)}
     assert shell.budgets("--day", "5", "--total", "100") == changed
     assert shell.budgets("--month", "none")["month"] == (None, 0)
 
 
-def test_what_was_used_stays_used(shell: Shell) -> None:
+def test_what_was_used_stays_used(shell: Purse) -> None:
     shell.adjust("0.07", *REASON, "--yes")
     assert shell.budgets("--month", "0.05") == {
         "day": (None, 70_000),
@@ -109,18 +95,22 @@ def test_what_was_used_stays_used(shell: Shell) -> None:
     }
 
 
-def test_budgets_are_shown_to_people(shell: Shell) -> None:
+def test_budgets_are_shown_to_people(shell: Purse) -> None:
     shell.adjust("0.07", *REASON, "--yes")
+    listed = shell.json("tenant", "budget", shell.tenant)
+    assert [each["remaining_micros"] for each in listed] == [None, 24_930_000, None]
+    # With the milliseconds of a midnight, which are 0.
+    tomorrow, next_month = (each["resets_at"].replace(".000", "") for each in listed[:2])
     result = shell.run("tenant", "budget", shell.tenant)
     assert [line.split() for line in result.stdout.splitlines()] == [
-        ["WINDOW", "LIMIT", "SPENT", "HELD"],
-        ["day", "none", "0.07", "0.00"],
-        ["month", "25.00", "0.07", "0.00"],
+        ["WINDOW", "LIMIT", "SPENT", "HELD", "LEFT", "RESETS"],
+        ["day", "none", "0.07", "0.00", tomorrow],
+        ["month", "25.00", "0.07", "0.00", "24.93", next_month],
         ["total", "none", "0.07", "0.00"],
     ]
 
 
-def test_a_budget_needs_a_tenant(shell: Shell) -> None:
+def test_a_budget_needs_a_tenant(shell: Purse) -> None:
     result = shell.run("tenant", "budget", "ten_x", "--day", "1")
     assert result.exit_code == 1
     assert "no tenant 'ten_x'" in result.stderr
@@ -129,43 +119,43 @@ def test_a_budget_needs_a_tenant(shell: Shell) -> None:
 # gateway ledger adjust
 
 
-def test_an_adjustment_asks_first(shell: Shell) -> None:
+def test_an_adjustment_asks_first(shell: Purse) -> None:
     result = shell.adjust("0.07", *REASON, answer="y\n")
     assert result.exit_code == 0
-    assert "stays in the ledger" in result.stdout
-    assert result.stdout.endswith(f"Entered 0.07 dollars as spent by {shell.tenant}.\n")
+    assert f"0.07 dollars as spent by acme ({shell.tenant}): this stays in the ledger" in result.stderr
+    assert result.stdout == f"Entered 0.07 dollars as spent by {shell.tenant}.\n"
     assert shell.budgets()["total"] == (None, 70_000)
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
-def test_an_adjustment_that_is_not_confirmed_is_not_made(shell: Shell, answer: str) -> None:
-    assert shell.adjust("0.07", *REASON, answer=answer).exit_code == 1
+def test_an_adjustment_that_is_not_confirmed_is_not_made(shell: Purse, answer: str) -> None:
+    assert shell.adjust("0.07", *REASON, answer=answer).exit_code == 3
     assert shell.budgets()["total"] == (None, 0)
 
 
-def test_a_credit_is_negative(shell: Shell) -> None:
+def test_a_credit_is_negative(shell: Purse) -> None:
     shell.adjust("1", *REASON, "--yes")
     result = shell.adjust("-0.25", *REASON, "--yes")
     assert result.stdout == f"Entered -0.25 dollars as spent by {shell.tenant}.\n"
     assert shell.budgets()["total"] == (None, 750_000)
 
 
-def test_an_adjustment_says_who_made_it_and_why(shell: Shell) -> None:
+def test_an_adjustment_says_who_made_it_and_why(shell: Purse) -> None:
     shell.adjust("1", *REASON, "--yes")
-    with closing(sqlite3.connect(shell.file)) as raw:
+    with closing(sqlite3.connect(shell.database)) as raw:
         ((actor, reason),) = raw.execute("SELECT actor, reason FROM ledger").fetchall()
     assert actor.startswith("cli:")
     assert len(actor) > len("cli:")
     assert reason == "clip 2 was silent"
 
 
-def test_a_user_without_a_name_is_a_number(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_name_is_a_number(shell: Purse, monkeypatch: pytest.MonkeyPatch) -> None:
     def nameless() -> str:
         raise KeyError("getpwuid(): uid not found: 10001")
 
     monkeypatch.setattr("getpass.getuser", nameless)
     assert shell.adjust("1", *REASON, "--yes").exit_code == 0
-    with closing(sqlite3.connect(shell.file)) as raw:
+    with closing(sqlite3.connect(shell.database)) as raw:
         ((actor,),) = raw.execute("SELECT actor FROM ledger").fetchall()
     assert actor.removeprefix("cli:").isdecimal()
 
@@ -181,7 +171,7 @@ def test_a_user_without_a_name_is_a_number(shell: Shell, monkeypatch: pytest.Mon
     ],
 )
 def test_adjustments_that_make_no_sense_are_refused(
-    shell: Shell, usd: str, words: list[str], code: int, complaint: str
+    shell: Purse, usd: str, words: list[str], code: int, complaint: str
 ) -> None:
     result = shell.adjust(usd, *words, "--yes")
     assert result.exit_code == code
@@ -192,16 +182,16 @@ def test_adjustments_that_make_no_sense_are_refused(
 # gateway reconcile
 
 
-def test_right_books_end_with_0(shell: Shell) -> None:
+def test_right_books_end_with_0(shell: Purse) -> None:
     shell.adjust("1", *REASON, "--yes")
     result = shell.run("reconcile")
     assert (result.exit_code, result.stdout) == (0, "Everything adds up.\n")
     assert shell.json("reconcile") == []
 
 
-def test_wrong_books_end_with_1_and_each_difference(shell: Shell) -> None:
+def test_wrong_books_end_with_1_and_each_difference(shell: Purse) -> None:
     shell.adjust("1", *REASON, "--yes")
-    with closing(sqlite3.connect(shell.file)) as raw, raw:
+    with closing(sqlite3.connect(shell.database)) as raw, raw:
         raw.execute("UPDATE balances SET spent_micros = 7 WHERE period = 'total'")
     shown = shell.run("reconcile")
     assert shown.exit_code == 1
