@@ -149,8 +149,9 @@ class Tenants:
 
     async def put_member(self, act: Act, tenant_id: str, email: str, role: Role) -> Member:
         """Add a person, or change their role. Addresses are told apart without regard to case."""
-        member = Member(tenant_id, email.strip().lower(), role, self._clock.now_ms())
-        require(checks.email_faults(member.email))
+        email = email.strip()
+        require(checks.email_faults(email))
+        member = Member(tenant_id, email.lower(), role, self._clock.now_ms())
 
         def write(tx: Tx) -> Member:
             tenant = require_tenant(tx, tenant_id)
