@@ -43,6 +43,7 @@ from gateway.storage.local import LocalStorage
 from gateway.storage.signers import EmulatorSigner, signer_for
 from gateway.storage.signing import Signer
 from gateway.tasks.admission import Defaults
+from gateway.tasks.archive import TaskArchive
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
@@ -97,6 +98,7 @@ class Services:
     last_use: LastUse
     authenticator: Authenticator
     tasks: TaskService
+    archive: TaskArchive
     runner: Runner
     chores: Chores
     signals: Signals
@@ -139,12 +141,13 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What administers tenants, keys and money: all that commands need."""
+    """What administers tenants, keys, money and tasks: all that commands need."""
 
     tenants: Tenants
     keyring: Keyring
     books: Books
     usage: UsageReports
+    archive: TaskArchive
 
 
 @asynccontextmanager
@@ -164,6 +167,7 @@ async def _make_office(
         Keyring(database, clock, secrets.choice, secret, forget),
         Books(database, clock),
         UsageReports(database, clock),
+        TaskArchive(database),
     )
 
 
@@ -220,6 +224,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             last_use=last_use,
             authenticator=authenticator,
             tasks=tasks,
+            archive=office.archive,
             runner=runner,
             chores=_make_chores(clock, Sweeper(database, signals, metrics, clock), last_use),
             signals=signals,

@@ -370,6 +370,14 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of a list ended: the moment of its last item's making, and its id."""
+
+    at_ms: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Act:
     """Who does something administrative, from where (an address, or a program), and in which request."""
 

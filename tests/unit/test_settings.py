@@ -84,6 +84,9 @@ def test_a_bad_secret_is_not_repeated_in_the_error(monkeypatch: pytest.MonkeyPat
         ("GATEWAY_DATABASE_URL", "sqlite+aiosqlite:///"),
         ("GATEWAY_STORAGE_URL", "s3://bucket"),
         ("GATEWAY_STORAGE_URL", "/var/audio"),
+        ("GATEWAY_ADMIN_API", "yes"),
+        ("GATEWAY_ADMIN_PORT", "65536"),
+        ("GATEWAY_ADMIN_PORT", "8080"),
         ("PORT", "65536"),
         ("PORT", "http"),
     ],
@@ -152,6 +155,44 @@ def test_what_a_clip_costs_us_is_exact_and_the_price_where_nothing_is_said(usd: 
     assert (lyria.price_micros, lyria.cost_micros) == (60_000, micros)
     musicgen = Settings(musicgen_endpoint=ENDPOINT, musicgen_price_usd=0.06, musicgen_cost_usd=usd)
     assert musicgen.deployments()[0].cost_micros == micros
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", ()),
+        (" , ", ()),
+        ("a" * 32, ("a" * 32,)),
+        (f" {'a' * 32} , {'b' * 40},", ("a" * 32, "b" * 40)),
+    ],
+)
+def test_admin_tokens_stand_between_commas(text: str, tokens: tuple[str, ...]) -> None:
+    assert Settings(admin_token=text).admin_tokens == tokens
+
+
+def test_without_an_admin_token_there_is_none() -> None:
+    assert Settings().admin_tokens == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("short", "token 1 of 1 has fewer than 32 characters"),
+        (f"{'a' * 32},{'b' * 31}", "token 2 of 2 has fewer than 32 characters"),
+        ("a" * 20 + " " + "b" * 20, "characters that cannot be sent"),
+        ("ä" * 32, "characters that cannot be sent"),
+        ("mg_live_" + "a" * 51, "looks like an API key"),
+    ],
+)
+def test_an_admin_token_that_will_not_do_is_refused_and_never_told(
+    monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", text)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert told in str(caught.value)
+    for token in text.split(","):
+        assert token not in str(caught.value)
 
 
 def test_a_misspelt_name_is_noticed() -> None:
