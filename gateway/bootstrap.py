@@ -8,7 +8,7 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,12 +23,14 @@ from gateway.accounts.books import Books
 from gateway.accounts.keyring import Keyring
 from gateway.accounts.lastuse import LastUse
 from gateway.accounts.tenants import Tenants
+from gateway.accounts.usage import UsageReports
+from gateway.companion import Companion
 from gateway.db import opening, work
 from gateway.db.engine import Database
 from gateway.errors import ConfigurationError
 from gateway.google import AnonymousTokens, GoogleTokens, load_credentials, open_transport
-from gateway.metrics import Metrics
-from gateway.model import ModelKind
+from gateway.metrics import CallMetrics, Metrics
+from gateway.model import KeyMode, ModelKind
 from gateway.ports import Clock, FileSource, MusicModel, Storage, TokenSource
 from gateway.settings import Settings
 from gateway.storage.api import GoogleApi
@@ -37,6 +39,7 @@ from gateway.storage.local import LocalStorage
 from gateway.storage.signers import EmulatorSigner, signer_for
 from gateway.storage.signing import Signer
 from gateway.tasks.admission import Defaults
+from gateway.tasks.archive import TaskArchive
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
@@ -44,6 +47,7 @@ from gateway.tasks.repeating import Chore, Chores
 from gateway.tasks.runner import Runner, RunnerPolicy
 from gateway.tasks.service import TaskPolicy, TaskService
 from gateway.tasks.signals import Signals
+from gateway.tasks.standing import Standings
 from gateway.tasks.sweeper import Sweeper
 from gateway.upstream.client import VertexClient
 from gateway.upstream.lyria2 import Lyria2
@@ -85,9 +89,12 @@ class Services:
     tenants: Tenants
     keyring: Keyring
     books: Books
+    usage: UsageReports
+    standings: Standings
     last_use: LastUse
     authenticator: Authenticator
     tasks: TaskService
+    archive: TaskArchive
     runner: Runner
     chores: Chores
     signals: Signals
@@ -125,11 +132,13 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What administers tenants, keys and money: all that commands need."""
+    """What administers tenants, keys, money and tasks: all that commands need."""
 
     tenants: Tenants
     keyring: Keyring
     books: Books
+    usage: UsageReports
+    archive: TaskArchive
 
 
 @asynccontextmanager
@@ -148,6 +157,8 @@ async def _make_office(
         Tenants(database, clock, IdMaker(clock, secrets.token_bytes)),
         Keyring(database, clock, secrets.choice, secret, forget),
         Books(database, clock),
+        UsageReports(database, clock),
+        TaskArchive(database),
     )
 
 
@@ -166,13 +177,9 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         metrics = Metrics(__version__)
         signals = Signals()
         catalog = Catalog(settings.deployments())
+        defaults = Defaults(settings.default_rpm, settings.default_max_queued)
         new_id = IdMaker(clock, secrets.token_bytes)
-        base_url = settings.vertex_url.rstrip("/") or None
-        vertex = VertexClient(http, identity.tokens, base_url, clock, observer=metrics)
-        models: dict[ModelKind, MusicModel] = {
-            ModelKind.LYRIA2: Lyria2(vertex),
-            ModelKind.MUSICGEN: MusicGen(vertex),
-        }
+        models = _make_models(settings, clock, http, identity.tokens, metrics, stack)
         pipeline = Pipeline(
             database, storage, models, catalog, metrics, clock, new_id, random.SystemRandom().random,
             PipelinePolicy(settings.max_attempts, settings.call_timeout_s),
@@ -183,11 +190,12 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         )  # fmt: skip
         tasks = TaskService(
             database, storage, catalog, runner, signals, metrics, clock, new_id,
-            lambda kind, spec: len(models[kind].calls(spec, range(spec.sample_count))),
+            lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
             TaskPolicy(
-                Defaults(settings.default_rpm, settings.default_max_queued),
+                defaults,
                 settings.task_timeout_s,
                 settings.emulated,
+                settings.test_keys,
             ),
         )  # fmt: skip
         last_use = LastUse(database, clock)
@@ -202,14 +210,46 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             tenants=office.tenants,
             keyring=office.keyring,
             books=office.books,
+            usage=office.usage,
+            standings=Standings(database, catalog, clock, defaults, emulated=settings.emulated),
             last_use=last_use,
             authenticator=authenticator,
             tasks=tasks,
+            archive=office.archive,
             runner=runner,
             chores=_make_chores(clock, Sweeper(database, signals, metrics, clock), last_use),
             signals=signals,
             new_id=new_id,
         )
+
+
+def _make_models(
+    settings: Settings,
+    clock: Clock,
+    http: httpx.AsyncClient,
+    tokens: TokenSource,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+) -> dict[KeyMode, Mapping[ModelKind, MusicModel]]:
+    """The models for live keys, and unless those are switched off the emulator's for test keys."""
+    base_url = settings.vertex_url.rstrip("/") or None
+    live, test = CallMetrics(metrics, KeyMode.LIVE), CallMetrics(metrics, KeyMode.TEST)
+    models = {KeyMode.LIVE: _models_at(VertexClient(http, tokens, base_url, clock, observer=live))}
+    if not settings.test_keys:
+        return models
+    # Where everything is emulated, test keys need no emulator of their own.
+    emulator_url = settings.test_emulator_url.rstrip("/") or (base_url if settings.emulated else None)
+    locate = None
+    if emulator_url is None:
+        companion = Companion(clock)
+        stack.push_async_callback(companion.close)
+        locate = companion.url
+    vertex = VertexClient(http, AnonymousTokens(), emulator_url, clock, locate=locate, observer=test)
+    return {**models, KeyMode.TEST: _models_at(vertex)}
+
+
+def _models_at(vertex: VertexClient) -> Mapping[ModelKind, MusicModel]:
+    return {ModelKind.LYRIA2: Lyria2(vertex), ModelKind.MUSICGEN: MusicGen(vertex)}
 
 
 def _make_chores(clock: Clock, sweeper: Sweeper, last_use: LastUse) -> Chores:
@@ -228,8 +268,12 @@ def _http_client(settings: Settings) -> httpx.AsyncClient:
     context = LateContext(httpx.create_ssl_context)
     return httpx.AsyncClient(
         verify=context,
-        # Mounted rather than given as the transport, so that proxy variables are still honoured.
-        mounts={"all://": pulling_transport(max_connections=connections, verify=context)},
+        # Mounted rather than given as the transport, so that proxy variables are still honoured; but no proxy
+        # reaches an emulator on this very machine.
+        mounts={
+            "all://": pulling_transport(max_connections=connections, verify=context),
+            "all://127.0.0.1": pulling_transport(max_connections=connections, verify=context),
+        },
         follow_redirects=False,
         headers={"User-Agent": f"music-gateway/{__version__}"},
     )

@@ -7,7 +7,7 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
-from gateway.model import ModelKind, TaskState
+from gateway.model import KeyMode, ModelKind, TaskState
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15, 30, 60, 120, 300)
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
@@ -27,6 +27,18 @@ class CallOutcome(StrEnum):
     BROKEN = "broken"
     MISCONFIGURED = "misconfigured"
     STORAGE = "storage"
+
+
+class CallMetrics:
+    """Counts the calls made for keys of one mode. Satisfies `gateway.upstream.client.CallObserver`."""
+
+    def __init__(self, metrics: "Metrics", mode: KeyMode) -> None:
+        self._metrics = metrics
+        self._mode = mode
+
+    def on_call(self, kind: ModelKind, outcome: str, seconds: float, size_bytes: int) -> None:  # noqa: ARG002
+        """``outcome`` knows nothing of storage: `Metrics.call_ended` is told the whole one."""
+        self._metrics.answered(kind, self._mode, seconds, size_bytes)
 
 
 class Metrics:
@@ -51,21 +63,33 @@ class Metrics:
             "route",
         )
         self._tasks = self._counter(
-            "gateway_tasks_total", "Tasks that entered a state, by model and state.", "model", "state"
+            "gateway_tasks_total",
+            "Tasks that entered a state, by model, state and mode of the key.",
+            "model",
+            "state",
+            "mode",
         )
         self._waiting = self._gauge("gateway_tasks_waiting", "Tasks queued now, by model.", "model")
         self.running = self._gauge("gateway_tasks_running", "Tasks this process runs now.")
         self._upstream_seconds = self._histogram(
             "gateway_upstream_seconds",
-            "Seconds a call to a model took, by model.",
+            "Seconds a call to a model took, by model and mode of the key.",
             _UPSTREAM_BUCKETS,
             "model",
+            "mode",
         )
         self._upstream_calls = self._counter(
-            "gateway_upstream_calls_total", "Calls to a model, by model and outcome.", "model", "outcome"
+            "gateway_upstream_calls_total",
+            "Calls to a model, by model, outcome and mode of the key.",
+            "model",
+            "outcome",
+            "mode",
         )
         self._received_bytes = self._counter(
-            "gateway_received_bytes_total", "Bytes of answers received from models, by model.", "model"
+            "gateway_received_bytes_total",
+            "Bytes of answers received from models, by model and mode of the key.",
+            "model",
+            "mode",
         )
         self._stored_bytes = self._counter(
             "gateway_stored_bytes_total", "Bytes of audio put into storage, by model.", "model"
@@ -93,10 +117,11 @@ class Metrics:
         """A series that first appears with its first increase hides that increase from `rate()`."""
         for model in ModelKind:
             self._waiting.labels(model.value).set(0)
-            for state in TaskState:
-                self._tasks.labels(model.value, state.value)
-            for outcome in CallOutcome:
-                self._upstream_calls.labels(model.value, outcome.value)
+            for mode in KeyMode:
+                for state in TaskState:
+                    self._tasks.labels(model.value, state.value, mode.value)
+                for outcome in CallOutcome:
+                    self._upstream_calls.labels(model.value, outcome.value, mode.value)
 
     def request_answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """``route`` is a template of ours or ``unmatched``; ``method`` one of HTTP's or ``other``."""
@@ -110,16 +135,16 @@ class Metrics:
         children[0].inc()
         children[1].observe(seconds)
 
-    def task_changed(self, model: ModelKind, state: TaskState) -> None:
-        self._tasks.labels(model.value, state.value).inc()
+    def task_changed(self, model: ModelKind, state: TaskState, mode: KeyMode) -> None:
+        self._tasks.labels(model.value, state.value, mode.value).inc()
 
-    def call_ended(self, model: ModelKind, outcome: CallOutcome) -> None:
-        self._upstream_calls.labels(model.value, outcome.value).inc()
+    def call_ended(self, model: ModelKind, outcome: CallOutcome, mode: KeyMode) -> None:
+        self._upstream_calls.labels(model.value, outcome.value, mode.value).inc()
 
-    def on_call(self, kind: ModelKind, outcome: str, seconds: float, size_bytes: int) -> None:  # noqa: ARG002
-        """Satisfies `gateway.upstream.client.CallObserver`; its outcomes know nothing of storage."""
-        self._upstream_seconds.labels(kind.value).observe(seconds)
-        self._received_bytes.labels(kind.value).inc(size_bytes)
+    def answered(self, model: ModelKind, mode: KeyMode, seconds: float, size_bytes: int) -> None:
+        """A call took so long and received so much, whatever came of it."""
+        self._upstream_seconds.labels(model.value, mode.value).observe(seconds)
+        self._received_bytes.labels(model.value, mode.value).inc(size_bytes)
 
     def bytes_stored(self, model: ModelKind, size_bytes: int) -> None:
         self._stored_bytes.labels(model.value).inc(size_bytes)

@@ -16,7 +16,17 @@ from gateway.bootstrap import Services, open_services
 from gateway.db.engine import Database
 from gateway.db.sqlite import SqliteDatabase
 from gateway.settings import Settings
-from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller, serving
+from tests.api import (
+    ADMIN_TOKEN,
+    BASE_URL,
+    Administrator,
+    Caller,
+    checked_client,
+    make_apis,
+    make_app,
+    make_caller,
+    serving,
+)
 from tests.databases import (
     BACKENDS,
     PostgresStore,
@@ -179,6 +189,7 @@ def settings(tmp_path: Path, emulator: RunningEmulator, store: Store) -> Setting
         wait_s=30,
         default_rpm=10_000,
         default_max_queued=10_000,
+        admin_token=ADMIN_TOKEN,
     )
 
 
@@ -237,6 +248,12 @@ async def caller(client: httpx.AsyncClient, services: Services) -> Caller:
 async def stranger(client: httpx.AsyncClient, services: Services) -> Caller:
     """Another tenant with a key."""
     return await make_caller(client, services, "other")
+
+
+@pytest.fixture
+async def admin(client: httpx.AsyncClient, services: Services) -> Administrator:
+    """An administrator; nothing was done yet."""
+    return Administrator(client, services)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from gateway.model import (
     ApiKey,
     Clip,
     Deployment,
+    KeyMode,
     ModelKind,
     MusicSpec,
     Principal,
@@ -91,6 +92,7 @@ def a_deployment(kind: ModelKind = ModelKind.LYRIA2, **changes: Any) -> Deployme
         "location": "us-central1",
         "endpoint": None,
         "price_micros": 60_000,
+        "cost_micros": 60_000,
     }
     if kind is ModelKind.MUSICGEN:
         values["endpoint"] = "projects/test-project/locations/us-central1/endpoints/7"
@@ -119,9 +121,9 @@ async def keep_task(database: Database, key: ApiKey | None = None, **changes: An
 
 async def a_caller(database: Database, tenant: Tenant | None = None, **changes: Any) -> tuple[Principal, str]:
     """A principal, and the text of its key."""
-    minted = keys.mint(secrets.choice)
+    minted = keys.mint(secrets.choice, changes.get("mode", KeyMode.LIVE))
     key = await keep_key(database, tenant, id=minted.public_id, sha256=minted.sha256, **changes)
-    return Principal(key.tenant_id, key.id), minted.text
+    return Principal(key.tenant_id, key.id, mode=key.mode), minted.text
 
 
 def _insert_next(tx: Tx, task: Task, deadline_at_ms: int) -> None:

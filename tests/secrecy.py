@@ -57,11 +57,14 @@ class Watch:
         self.leaks += [f"{secret} in {where}" for secret in secrets_in(text)]
 
     def look_at_answer(self, response: httpx.Response) -> None:
-        path = response.request.url.path
-        if response.request.method == "POST" and response.is_success and _SHOWS_SECRETS.search(path):
+        try:
+            method, path = response.request.method, response.request.url.path
+        except RuntimeError:  # made up by a test: it answers nothing
+            return
+        if method == "POST" and response.is_success and _SHOWS_SECRETS.search(path):
             return
         head = repr(response.headers.multi_items()).encode()
-        self.look(head + response.content, f"the answer to {response.request.method} {path}, {_test()}")
+        self.look(head + response.content, f"the answer to {method} {path}, {_test()}")
 
     def look_at_files(self, directory: Path, patterns: Iterable[str] = _KEPT) -> None:
         for pattern in patterns:

@@ -27,6 +27,7 @@ LENGTH = len("mg_live_") + PUBLIC_ID_LENGTH + len("_") + SECRET_LENGTH + CHECKSU
 
 #: What a scanner for leaked keys looks for; the checksum tells the rest (SECURITY.md).
 PATTERN = r"mg_(?:live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{38}"
+_SCANNED = re.compile(PATTERN, re.ASCII)
 _FORMAT = re.compile(r"(mg_(live|test)_([0-9A-Za-z]{12})_[0-9A-Za-z]{32})([0-9A-Za-z]{6})", re.ASCII)
 
 
@@ -71,6 +72,11 @@ def parse(text: str) -> PresentedKey | None:
     if match is None or checksum(match[1]) != match[4]:
         return None
     return PresentedKey(match[3], hash_key(text), KeyMode(match[2]))
+
+
+def found_in(text: str) -> bool:
+    """Whether a whole key stands in a text, where it does not belong."""
+    return KEY_PREFIX in text and any(parse(found) is not None for found in _SCANNED.findall(text))
 
 
 def hash_key(text: str) -> str:

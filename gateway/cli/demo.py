@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import shlex
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,15 +13,14 @@ import uvloop
 from gateway.bootstrap import Services
 from gateway.cli.environment import fail, read_settings
 from gateway.cli.server import bind, serve
-from gateway.errors import ConfigurationError, GatewayError, Unauthorized
+from gateway.companion import start_emulator
+from gateway.errors import GatewayError, Unauthorized
 from gateway.model import Act
 from gateway.settings import Settings
 from gateway.telemetry import configure_logging
 
 _PROMPT = "uplifting electronic track with soft piano and warm pads"
 _ACT = Act(actor="gateway demo", source="cli")
-_EMULATOR_START_S = 30.0
-_EMULATOR_STOP_S = 5.0
 
 
 @click.command("demo")
@@ -49,50 +47,18 @@ async def _with_models(settings: Settings) -> AsyncIterator[Settings]:
     if settings.deployments():
         yield settings
         return
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway.emulator.server", "--port", "0", "--watch-parent",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        # Ctrl-C reaches the whole process group: the emulator has to outlive what still runs on it.
-        start_new_session=True,
-    )  # fmt: skip
+    emulator = await start_emulator()
     try:
-        url = await _announced_url(process)
         yield settings.model_copy(
             update={
                 "project": "emulated-project",
                 "musicgen_endpoint": "projects/emulated-project/locations/us-central1/endpoints/1",
-                "vertex_url": url,
+                "vertex_url": emulator.url,
                 "google_auth": "anonymous",
             }
         )
     finally:
-        await _stop(process)
-
-
-async def _announced_url(process: asyncio.subprocess.Process) -> str:
-    if process.stdout is None:  # pragma: no cover - it was asked for
-        raise ConfigurationError("The emulator has no output.")
-    try:
-        async with asyncio.timeout(_EMULATOR_START_S):
-            line = (await process.stdout.readline()).decode()
-    except TimeoutError:
-        line = ""
-    if " on http" not in line:
-        raise ConfigurationError("The emulator did not start; its own message is above.")
-    return line.rsplit(maxsplit=1)[1]
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """The end of its standard input tells it to stop; it is killed if it does not listen."""
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        async with asyncio.timeout(_EMULATOR_STOP_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+        await emulator.stop()
 
 
 async def _announce(settings: Settings, services: Services) -> None:

@@ -11,7 +11,7 @@ from gateway.cli.environment import at_office, read_settings, this_user
 from gateway.cli.questions import at_terminal, confirm
 from gateway.cli.tables import moment, print_facts, print_json, print_table
 from gateway.cli.values import DURATION
-from gateway.model import ApiKey, KeyState
+from gateway.model import ApiKey, KeyMode, KeyState
 
 
 @click.group("key")
@@ -22,14 +22,16 @@ def command() -> None:
 @command.command("create")
 @click.option("--tenant", "tenant_id", required=True, metavar="ID", help="The tenant's id.")
 @click.option("--name", default="key", show_default=True, help="What the key is for.")
+@click.option("--test", is_flag=True, help="A test key: the emulator serves it, and it costs nothing.")
 @options.key_terms
 @options.as_json
-def create(*, tenant_id: str, as_json: bool, **terms: Any) -> None:
+def create(*, tenant_id: str, test: bool, as_json: bool, **terms: Any) -> None:
     """Create a key. Its text is shown once and kept nowhere."""
     now_ms = SystemClock().now_ms()
     named = options.said_of_key(terms, now_ms)
+    mode = KeyMode.TEST if test else KeyMode.LIVE
     key, text = at_office(
-        read_settings(), lambda office: office.keyring.create(this_user(), tenant_id, **named)
+        read_settings(), lambda office: office.keyring.create(this_user(), tenant_id, mode=mode, **named)
     )
     if as_json:
         print_json(documents.of_new_key(key, text, now_ms))

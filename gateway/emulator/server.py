@@ -4,11 +4,13 @@
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -16,12 +18,17 @@ import uvicorn
 from gateway.emulator.app import create_app
 from gateway.emulator.desk import Settings
 from gateway.emulator.stream import ExposedTransport
+from gateway.emulator.studio import Studio
 
 #: Answers that are on their way get this long after SIGTERM, then their connections are closed.
 _GRACE_S = 1
 
 _STDIN = 0
 _READ_BYTES = 4096
+_FRUGAL_KEPT_BYTES = 16 * 2**20
+_NICENESS = 10
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_FIRST_TO_GO = "1000"
 
 
 class AnnouncingServer(uvicorn.Server):
@@ -37,14 +44,27 @@ class AnnouncingServer(uvicorn.Server):
 
 
 def run(
-    host: str, port: int, *, latency_s: float = 0.0, require_token: bool = False, parent_watch: bool = False
+    host: str,
+    port: int,
+    *,
+    latency_s: float = 0.0,
+    require_token: bool = False,
+    parent_watch: bool = False,
+    frugal: bool = False,
 ) -> None:
     """Serve until SIGINT or SIGTERM. Port 0 picks a free one.
 
     With ``parent_watch`` it also stops when standard input ends, and so dies with the process that holds the
-    other end of that pipe. Raises `OSError` when the address cannot be bound.
+    other end of that pipe. ``frugal`` is for life beside something more important: it composes one clip at a
+    time, keeps few, and gives way where processor time or memory runs short.
+
+    Raises `OSError` when the address cannot be bound.
     """
-    app = create_app(settings=Settings(latency_s=latency_s), require_token=require_token)
+    studio = None
+    if frugal:
+        _give_way()
+        studio = Studio(workers=1, kept_bytes=_FRUGAL_KEPT_BYTES)
+    app = create_app(settings=Settings(latency_s=latency_s), require_token=require_token, studio=studio)
     config = uvicorn.Config(
         app,
         http=ExposedTransport,
@@ -72,6 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before every answer")
     parser.add_argument("--require-token", action="store_true", help="refuse calls without Authorization")
     parser.add_argument("--watch-parent", action="store_true", help="stop when standard input ends")
+    parser.add_argument("--frugal", action="store_true", help="use little, and give way to other processes")
     options = parser.parse_args(arguments)
     try:
         run(
@@ -80,11 +101,20 @@ def main(arguments: list[str] | None = None) -> int:
             latency_s=options.latency,
             require_token=options.require_token,
             parent_watch=options.watch_parent,
+            frugal=options.frugal,
         )
     except OSError as fault:
         sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {os.strerror(fault.errno or 0)}\n")
         return 1
     return 0
+
+
+def _give_way() -> None:
+    """Others have the processor first, and are spared where the kernel has to end somebody for memory."""
+    os.nice(_NICENESS)
+    # Linux only; nobody needs a right to volunteer.
+    with contextlib.suppress(OSError):
+        _OOM_SCORE.write_text(_FIRST_TO_GO)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -14,11 +14,12 @@ from gateway.db.locks import lock_tenant
 from gateway.db.work import AttemptEnd, Lease
 from gateway.errors import AttemptFault, ErrorCode, StorageError, Unavailable, UpstreamError
 from gateway.metrics import CallOutcome, Metrics
-from gateway.model import Clip, Deployment, ModelKind, Task, TaskState
+from gateway.model import Clip, Deployment, KeyMode, ModelKind, Task, TaskState
 from gateway.ports import Clock, ModelCall, ModelReply, MusicModel, Storage
 from gateway.tasks import charging
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.clips import ClipShelf
+from gateway.tasks.cost import cost_of
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.outcome import UNCOUNTED, Again, Finish, Progress, after_call
 
@@ -51,13 +52,17 @@ class _Owed:
 
 
 class Pipeline:
-    """Runs a leased task. Every write holds the lease; without it, nothing changes."""
+    """Runs a leased task. Every write holds the lease; without it, nothing changes.
+
+    ``models`` are by the mode of the key that a task was asked for with. Both modes plan alike; there are
+    none for test keys where those are switched off.
+    """
 
     def __init__(
         self,
         database: Database,
         storage: Storage,
-        models: dict[ModelKind, MusicModel],
+        models: Mapping[KeyMode, Mapping[ModelKind, MusicModel]],
         catalog: Catalog,
         metrics: Metrics,
         clock: Clock,
@@ -117,7 +122,7 @@ class Pipeline:
 
     def _owed(self, lease: Lease) -> _Owed:
         task, spec = lease.task, lease.task.spec
-        model = self._models[task.model]
+        model = self._models[KeyMode.LIVE][task.model]
         progress = Progress(
             task=task,
             stored=len(lease.stored),
@@ -131,27 +136,43 @@ class Pipeline:
             deployment=deployment,
             calls=model.calls(spec, [i for i in range(spec.sample_count) if i not in lease.stored]),
             progress=progress,
-            hindrance=_not_configured(task) if deployment is None else _hindrance(progress),
+            hindrance=self._hindrance(deployment, progress),
         )
+
+    def _hindrance(self, deployment: Deployment | None, progress: Progress) -> UpstreamError | None:
+        """What stands in the way of a task's first call."""
+        if progress.task.mode not in self._models:
+            return _test_keys_off()
+        return _not_configured(progress.task) if deployment is None else _hindrance(progress)
 
     async def _call(
         self, lease: Lease, deployment: Deployment, call: ModelCall, attempt_id: str
     ) -> tuple[AttemptEnd, UpstreamError | None]:
         task = lease.task
-        model = self._models[task.model]
+        model = self._models[task.mode][task.model]
         shelf = ClipShelf(self._storage, task, attempt_id, lambda index: _seed_of(call, index))
+
+        def cost(fault: AttemptFault | None) -> int:
+            return cost_of(
+                fault,
+                asked=len(call.clip_indexes),
+                came=shelf.begun(),
+                delivered=len(shelf.stored()),
+                clip_micros=_clip_cost(task, deployment),
+            )
+
         try:
             reply, error = await self._generate(
                 model, deployment, call, shelf, self._left_s(lease), task.traceparent
             )
         except asyncio.CancelledError:
-            await self._keep(lease, attempt_id, shelf.stored())
+            await self._keep(lease, attempt_id, shelf.stored(), cost(AttemptFault.UNKNOWN))
             raise
         clips = shelf.stored()
         for clip in clips:
             self._metrics.bytes_stored(task.model, clip.size_bytes)
         outcome = _outcome(error, len(clips), len(call.clip_indexes))
-        self._metrics.call_ended(task.model, outcome)
+        self._metrics.call_ended(task.model, outcome, task.mode)
         if error is not None:
             logger.warning(
                 "call to %s failed: %s",
@@ -159,7 +180,7 @@ class Pipeline:
                 error.internal or error.detail,
                 extra={"code": error.code.value, "fault": error.fault.value, "status": error.status},
             )
-        return _attempt_end(attempt_id, clips, error, reply), error
+        return _attempt_end(attempt_id, clips, error, reply, cost(error.fault if error else None)), error
 
     async def _generate(
         self,
@@ -201,6 +222,7 @@ class Pipeline:
             deployment=deployment.name,
             clips_asked=len(call.clip_indexes),
             now_ms=self._clock.now_ms(),
+            cost_micros=len(call.clip_indexes) * _clip_cost(lease.task, deployment),
         )
         if not held:
             raise LeaseLost(lease.task.id)
@@ -208,10 +230,12 @@ class Pipeline:
     async def _record(self, lease: Lease, end: AttemptEnd) -> None:
         await self._write(partial(_end_attempt, lease, end, self._clock.now_ms()))
 
-    async def _keep(self, lease: Lease, attempt_id: str, clips: tuple[Clip, ...]) -> None:
+    async def _keep(self, lease: Lease, attempt_id: str, clips: tuple[Clip, ...], cost_micros: int) -> None:
         """Record what a call that is being abandoned has stored, so that it is not paid for again."""
         if clips:
-            end = AttemptEnd(attempt_id, "unknown", clips, fault=AttemptFault.UNKNOWN.value)
+            end = AttemptEnd(
+                attempt_id, "unknown", clips, fault=AttemptFault.UNKNOWN.value, cost_micros=cost_micros
+            )
             with contextlib.suppress(LeaseLost, Unavailable):
                 await self._database.write(partial(_end_attempt, lease, end, self._clock.now_ms()))
 
@@ -247,7 +271,7 @@ class Pipeline:
             return replace(task, state=TaskState.QUEUED)
 
         left = await self._write(write)
-        self._metrics.task_changed(left.model, left.state)
+        self._metrics.task_changed(left.model, left.state, left.mode)
         return left
 
     def _left_s(self, lease: Lease) -> float:
@@ -297,8 +321,17 @@ def _advanced(progress: Progress, end: AttemptEnd, error: UpstreamError | None, 
     )
 
 
+def _clip_cost(task: Task, deployment: Deployment) -> int:
+    """What the provider takes for a clip of this task; the emulator, which makes those of tests, nothing."""
+    return 0 if task.test else deployment.cost_micros
+
+
 def _attempt_end(
-    attempt_id: str, clips: tuple[Clip, ...], error: UpstreamError | None, reply: ModelReply | None
+    attempt_id: str,
+    clips: tuple[Clip, ...],
+    error: UpstreamError | None,
+    reply: ModelReply | None,
+    cost_micros: int,
 ) -> AttemptEnd:
     if error is None:
         state = "succeeded"
@@ -312,6 +345,7 @@ def _attempt_end(
         error_code=error.code.value if error else None,
         status=error.status if error else None,
         provider_metadata=reply.provider_metadata if reply else None,
+        cost_micros=cost_micros,
     )
 
 
@@ -344,6 +378,14 @@ def _too_late() -> UpstreamError:
 def _not_configured(task: Task) -> UpstreamError:
     return UpstreamError(
         f"{task.model.value} was taken out of this gateway's configuration while the task waited.",
+        code=ErrorCode.MODEL_MISCONFIGURED,
+        fault=AttemptFault.MISCONFIGURED,
+    )
+
+
+def _test_keys_off() -> UpstreamError:
+    return UpstreamError(
+        "Test keys are switched off on the gateway that took this task up. Ask your platform team.",
         code=ErrorCode.MODEL_MISCONFIGURED,
         fault=AttemptFault.MISCONFIGURED,
     )

@@ -196,7 +196,7 @@ class Runner:
         return lease, self._pipeline.open(tx, lease)
 
     def _begin(self, lease: Lease, attempt_id: str | None) -> None:
-        self._metrics.task_changed(lease.task.model, TaskState.RUNNING)
+        self._metrics.task_changed(lease.task.model, TaskState.RUNNING, lease.task.mode)
         self._active[lease.token] = (lease, asyncio.create_task(self._work(lease, attempt_id)))
         self._metrics.running.set(len(self._active))
 

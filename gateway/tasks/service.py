@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from gateway.db.engine import Database
 from gateway.db.idempotency import RequestName
-from gateway.errors import NotFound
+from gateway.errors import ErrorCode, Forbidden, NotFound
 from gateway.metrics import Metrics
-from gateway.model import ModelKind, MusicSpec, Principal, Task, TaskState
+from gateway.model import KeyMode, ModelKind, MusicSpec, Principal, Task, TaskState
 from gateway.ports import Clock, SignedUrl, Storage
 from gateway.tasks.admission import Admitted, Defaults, Verdict, admit, consider
 from gateway.tasks.catalog import Catalog, fit
@@ -23,9 +23,12 @@ _LOOK_EVERY_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TaskPolicy:
+    """``emulated`` says that no model here is Google's, ``test_keys`` that test keys may ask for music."""
+
     defaults: Defaults
     timeout_s: float
     emulated: bool
+    test_keys: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class TaskService:
         `Unavailable`; then nothing was kept.
         """
         task, deadline_at_ms = self._planned(principal, submission)
-        name = submission.name()
+        name = submission.name(principal.mode)
         if wait_s <= 0:
             return await self._admit(task, deadline_at_ms, name)
         # Watched from before it is there, so that its end cannot be missed.
@@ -84,7 +87,13 @@ class TaskService:
         return replace(admitted, task=await self.wait(principal, admitted.task.id, timeout_s=wait_s))
 
     def _planned(self, principal: Principal, submission: Submission) -> tuple[Task, int]:
-        """The task that a request would become, at list price, and its deadline."""
+        """The task that a request would become, at list price, and its deadline.
+
+        A test key's costs nothing. Raises `Forbidden` where those are switched off.
+        """
+        test = principal.mode is KeyMode.TEST
+        if test and not self._policy.test_keys:
+            raise _test_keys_off()
         deployment = self._catalog.choose(submission.route, submission.model, principal.allowed_models)
         spec = fit(submission.spec, submission.route, deployment)
         now_ms = self._clock.now_ms()
@@ -97,9 +106,10 @@ class TaskService:
             state=TaskState.QUEUED,
             spec=spec,
             metadata=dict(submission.metadata),
-            price_micros=deployment.price_micros * spec.sample_count,
+            price_micros=0 if test else deployment.price_micros * spec.sample_count,
             created_at_ms=now_ms,
-            emulated=self._policy.emulated,
+            emulated=test or self._policy.emulated,
+            test=test,
             request_id=submission.request_id,
             traceparent=submission.traceparent,
         )
@@ -111,14 +121,14 @@ class TaskService:
             task.id, lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=defaults, name=name)
         )
         if not admitted.joined:
-            self._metrics.task_changed(task.model, TaskState.QUEUED)
+            self._metrics.task_changed(task.model, TaskState.QUEUED, task.mode)
         return admitted
 
     async def quote(self, principal: Principal, submission: Submission) -> Quote:
         """What `submit` would do with this request now; nothing is kept, held or counted.
 
-        Raises `InvalidRequest`, `Unauthorized` or `Unavailable`; a limit that would refuse it is told in the
-        quote.
+        Raises `InvalidRequest`, `Forbidden`, `Unauthorized` or `Unavailable`; a limit that would refuse it is
+        told in the quote.
         """
         task, _ = self._planned(principal, submission)
         verdict = await self._database.read(lambda tx: consider(tx, task, defaults=self._policy.defaults))
@@ -153,3 +163,11 @@ class TaskService:
     async def links(self, task: Task) -> tuple[SignedUrl, ...]:
         """A signed URL for each clip, the same one until half of its life is gone. Raises `StorageError`."""
         return tuple([await self._storage.signed_url(clip.object_name) for clip in task.clips])
+
+
+def _test_keys_off() -> Forbidden:
+    return Forbidden(
+        "Test keys are switched off here; nothing was made. Use an `mg_live_` key, or ask your platform team "
+        "to switch them on. What was made before can still be read with this key.",
+        code=ErrorCode.TEST_KEYS_OFF,
+    )

@@ -37,7 +37,7 @@ class Sweeper:
             if not ids:
                 return
             for task in await self._database.write(partial(_expire_all, ids, now_ms)):
-                self._metrics.task_changed(task.model, TaskState.EXPIRED)
+                self._metrics.task_changed(task.model, TaskState.EXPIRED, task.mode)
                 self._signals.ended(task.id, task)
 
     async def forget_names(self) -> None:

@@ -6,7 +6,7 @@ whether the request can have left us, which is what makes repeating it safe.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -73,6 +73,9 @@ class _Exchange:
 class VertexClient:
     """``base_url`` replaces Google's scheme and host (emulators); paths stay as Google's.
 
+    ``locate`` is asked for it instead, before each call, where it may change from one to the next; it raises
+    `UpstreamError` when there is none.
+
     ``http`` must use httpx's own transport, which tells when a request starts to be written. A read may
     last as long as the call's deadline: models are silent for tens of seconds before they answer.
     """
@@ -84,6 +87,7 @@ class VertexClient:
         base_url: str | None,
         clock: Clock,
         *,
+        locate: Callable[[], Awaitable[str]] | None = None,
         observer: CallObserver | None = None,
         connect_timeout_s: float = 10.0,
         write_timeout_s: float = 30.0,
@@ -93,6 +97,7 @@ class VertexClient:
         self._http = http
         self._tokens = tokens
         self._base_url = base_url or None
+        self._locate = locate
         self._clock = clock
         self._observer: CallObserver = observer or _Silent()
         self._timeout = httpx.Timeout(
@@ -156,7 +161,7 @@ class VertexClient:
         traceparent: str | None,
         exchange: _Exchange,
     ) -> None:
-        url = self._url(deployment)
+        url = self._url(deployment) if self._locate is None else _url(deployment, await self._locate())
         token = await self._tokens.token()
         response = await self._send(url, body, token, traceparent, exchange)
         try:
@@ -178,10 +183,7 @@ class VertexClient:
         """Taken apart once a deployment, not twice a call."""
         url = self._urls.get(deployment)
         if url is None:
-            try:
-                url = self._urls[deployment] = httpx.URL(predict_url(deployment, self._base_url))
-            except (ConfigurationError, httpx.InvalidURL) as error:
-                raise faults.misconfigured(f"the request cannot be made: {error}") from error
+            url = self._urls[deployment] = _url(deployment, self._base_url)
         return url
 
     async def _send(
@@ -241,6 +243,13 @@ class VertexClient:
             pass  # the status alone says enough
         exchange.received_bytes = len(text)
         return text[:ERROR_BODY_LIMIT_BYTES].decode("utf-8", errors="replace")
+
+
+def _url(deployment: Deployment, base_url: str | None) -> httpx.URL:
+    try:
+        return httpx.URL(predict_url(deployment, base_url))
+    except (ConfigurationError, httpx.InvalidURL) as error:
+        raise faults.misconfigured(f"the request cannot be made: {error}") from error
 
 
 def _chunks(response: httpx.Response) -> AsyncGenerator[bytes]:

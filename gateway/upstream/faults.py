@@ -25,6 +25,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import AttemptFault, ErrorCode, UpstreamError
+from gateway.telemetry import redact
 
 #: No provider may send us away for longer than this.
 RETRY_AFTER_CAP_S = 300.0
@@ -181,7 +182,8 @@ def _struck(text: str, hide: Iterable[str]) -> str:
     for word in sorted(hide, key=len, reverse=True):
         if len(word) >= _SHORTEST_HIDDEN:
             text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", "[hidden]", text)
-    return text
+    # A provider may quote the prompt, whatever is in it.
+    return redact(text)
 
 
 def _kind(status: int, provider: _ProviderError) -> tuple[AttemptFault, ErrorCode, str]:

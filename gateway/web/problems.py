@@ -16,7 +16,9 @@ from gateway.errors import (
     InvalidRequest,
     LimitReached,
     LimitState,
+    NotAnAdmin,
 )
+from gateway.telemetry import redact
 from gateway.web.views import timestamp
 
 MEDIA_TYPE = "application/problem+json"
@@ -33,6 +35,8 @@ STATUSES: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.KEY_DISABLED: (401, "The API key is disabled"),
     ErrorCode.TENANT_SUSPENDED: (403, "The tenant is suspended"),
     ErrorCode.NOT_ALLOWED: (403, "This key may not do this"),
+    ErrorCode.ADMIN_CLOSED: (403, "The admin API is closed"),
+    ErrorCode.TEST_KEYS_OFF: (403, "Test keys are switched off"),
     ErrorCode.NOT_FOUND: (404, "There is no such thing"),
     ErrorCode.CONFLICT: (409, "It contradicts what is there"),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: (422, "The idempotency key belongs to another request"),
@@ -87,8 +91,10 @@ def problem(error: GatewayError, request_id: str, extensions: Mapping[str, Any] 
     if retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
     if status == 401:  # noqa: PLR2004 - RFC 9110 §15.5.2 wants a challenge with this one
-        headers["WWW-Authenticate"] = 'ApiKey header="X-Api-Key", Bearer'
-    return Response(orjson.dumps(document), status, headers, MEDIA_TYPE)
+        key = "" if isinstance(error, NotAnAdmin) else 'ApiKey header="X-Api-Key", '
+        headers["WWW-Authenticate"] = f"{key}Bearer"
+    # A text may repeat what was sent, such as the name of a field; a key in it goes no further.
+    return Response(redact(orjson.dumps(document).decode()), status, headers, MEDIA_TYPE)
 
 
 def limit_headers(limit: LimitState) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What the repository promises about itself: pinned, portable, licensed, in its place."""
 
 import hashlib
+import random
 import re
 import subprocess
 import tomllib
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from gateway.accounts import keys
+from gateway.model import KeyMode
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-build.txt")
@@ -153,12 +155,26 @@ def test_every_documented_target_exists() -> None:
     assert {pair for pair in mentioned if pair[1] not in targets} == set()
 
 
-def test_key_format_for_secret_scanners_is_the_real_one() -> None:
+@pytest.mark.parametrize("mode", list(KeyMode))
+def test_key_format_for_secret_scanners_is_the_real_one(mode: KeyMode) -> None:
     documented = re.search(r"^mg_.*$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
     assert documented is not None
-    key = keys.mint(lambda alphabet: alphabet[-1]).text
+    assert documented[0] == keys.PATTERN
+    key = keys.mint(lambda alphabet: alphabet[-1], mode).text
     assert re.fullmatch(documented[0], key)
     assert not re.fullmatch(documented[0], key[:-1])
+
+
+@pytest.mark.parametrize("mode", list(KeyMode))
+def test_the_checksum_for_secret_scanners_is_the_real_one(mode: KeyMode) -> None:
+    """The lines in SECURITY.md are run as they stand there (peers.md, K11)."""
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "SECURITY.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    for seed in range(100):
+        key = keys.mint(random.Random(seed).choice, mode).text
+        assert names["is_key"](key)
+        assert not names["is_key"](f"{key[:20]}{'a' if key[20] != 'a' else 'b'}{key[21:]}")
 
 
 # Help

@@ -20,7 +20,7 @@ from gateway.bootstrap import (
     signing_secret,
 )
 from gateway.errors import ConfigurationError, GatewayError, StorageError
-from gateway.model import ModelKind
+from gateway.model import KeyMode, ModelKind
 from gateway.settings import Settings
 from gateway.storage.gcs import GcsStorage
 from gateway.storage.local import LocalStorage
@@ -136,6 +136,38 @@ async def test_models_are_those_of_the_settings(settings: Settings) -> None:
     async with open_services(settings) as services:
         kinds = [deployment.kind for deployment in services.tasks._catalog.deployments]
     assert kinds == [ModelKind.MUSICGEN, ModelKind.LYRIA2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, "http://vertex.example"),
+        ({"test_emulator_url": "http://emulator.example/"}, "http://emulator.example"),
+        ({"google_auth": "adc"}, None),
+        ({"google_auth": "adc", "test_emulator_url": "http://emulator.example"}, "http://emulator.example"),
+        # Nothing of Google's answers without credentials, and test keys must not try.
+        ({"vertex_url": ""}, None),
+    ],
+)
+async def test_test_keys_are_served_where_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], url: str | None
+) -> None:
+    """None is an emulator of the gateway's own, which nobody has started yet."""
+    (tmp_path / "key.json").write_text(json.dumps(key_file()))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    settings = Settings(
+        data_dir=tmp_path, project="acme", vertex_url="http://vertex.example", google_auth="anonymous"
+    ).model_copy(update=changes)
+    async with open_services(settings) as services:
+        for model in services.runner._pipeline._models[KeyMode.TEST].values():
+            assert model._client._base_url == url
+            assert (model._client._locate is None) is (url is not None)
+            assert await model._client._tokens.token() is None
+
+
+async def test_without_test_keys_there_are_no_models_for_them(tmp_path: Path) -> None:
+    async with open_services(Settings(data_dir=tmp_path, test_keys=False)) as services:
+        assert list(services.runner._pipeline._models) == [KeyMode.LIVE]
 
 
 def occupy(path: Path) -> None:

@@ -22,6 +22,7 @@ from gateway.bootstrap import Services
 from gateway.cli.environment import Exit
 from gateway.cli.server import bind, serve
 from gateway.errors import ConfigurationError, StorageError, Unavailable
+from gateway.model import KeyMode
 from gateway.settings import Settings
 from tests.emulator import RunningEmulator
 from tests.running import start_gateway
@@ -293,6 +294,20 @@ def test_keys_are_listed_of_all_or_of_one_tenant_and_never_in_full(shell: Shell)
         "EXPIRES",
         *("LAST", "USED"),
     ]
+
+
+def test_a_test_key_is_told_from_a_live_one_wherever_it_is_shown(shell: Shell) -> None:
+    tenant_id = shell.json("tenant", "create", "acme")["id"]
+    live = shell.json("key", "create", "--tenant", tenant_id)
+    test = shell.json("key", "create", "--tenant", tenant_id, "--test")
+    assert (live["mode"], test["mode"]) == ("live", "test")
+    assert (live["key"][:8], test["key"][:8]) == ("mg_live_", "mg_test_")
+    presented = keys.parse(test["key"])
+    assert presented is not None
+    assert (presented.public_id, presented.mode) == (test["id"], KeyMode.TEST)
+    assert [key["mode"] for key in shell.json("key", "list")] == ["live", "test"]
+    rows = [line.split() for line in shell.run("key", "list").stdout.splitlines()[1:]]
+    assert [(row[0], row[3]) for row in rows] == [(live["id"], "live"), (test["id"], "test")]
 
 
 def test_a_key_is_revoked_once(shell: Shell) -> None:

@@ -135,6 +135,29 @@ async def test_a_failed_read_does_not_stop_the_next(database: Database) -> None:
     assert await database.read(names) == set()
 
 
+async def test_what_takes_long_keeps_no_other_read_waiting(database: Database) -> None:
+    pause = Pause()
+
+    def dawdle(tx: Tx) -> set[str]:
+        found = names(tx)
+        pause.wait(tx)
+        return found
+
+    reading = asyncio.create_task(database.read_long(dawdle))
+    await pause.entered.wait()
+    await database.write(keep("meanwhile"))
+    assert await database.read(names) == {"meanwhile"}
+    pause.end()
+    assert await reading == set()
+    assert await database.read_long(names) == {"meanwhile"}
+
+
+async def test_a_long_read_cannot_write_and_does_not_stop_the_next(database: Database) -> None:
+    with pytest.raises(Unavailable):
+        await database.read_long(keep("x"))
+    assert await database.read_long(names) == set()
+
+
 async def test_a_key_without_its_tenant_is_refused(database: Database) -> None:
     with pytest.raises(Unavailable, match="nothing was done"):
         await database.write(lambda tx: accounts.insert_key(tx, a_key(a_tenant())))
@@ -196,11 +219,13 @@ async def test_closing_commits_what_waits(store: Store) -> None:
 
 async def test_a_closed_database_is_unavailable(store: Store) -> None:
     database = await open_store(store)
+    await database.read_long(names)
     await database.close()
     with pytest.raises(Unavailable):
         await database.write(keep("acme"))
-    with pytest.raises(Unavailable):
-        await database.read(names)
+    for read in (database.read, database.read_long):
+        with pytest.raises(Unavailable):
+            await read(names)
 
 
 _WRITE_THEN_DIE = """

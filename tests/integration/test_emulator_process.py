@@ -4,8 +4,10 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.emulator import RunningEmulator, start_emulator
@@ -21,6 +23,17 @@ def test_it_stops_cleanly_on_a_signal(number):
     with start_emulator() as emulator:
         emulator.process.send_signal(number)
         assert emulator.process.wait(30) == 0
+
+
+def test_a_frugal_one_gives_way_and_works_all_the_same():
+    with start_emulator("--frugal") as emulator:
+        process = psutil.Process(emulator.process.pid)
+        assert process.nice() == psutil.Process().nice() + 10
+        assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "1000\n"
+        body = {"instances": [{"prompt": "slow piano"}], "parameters": {"sample_count": 2}}
+        path = "/v1/projects/p/locations/l/publishers/google/models/lyria-002:predict"
+        answer = httpx.post(f"{emulator.url}{path}", json=body, timeout=60, trust_env=False).json()
+        assert len(answer["predictions"]) == 2
 
 
 def test_it_stops_when_its_parent_is_gone():

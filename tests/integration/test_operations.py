@@ -71,9 +71,9 @@ async def test_head_is_answered_wherever_get_is(client: httpx.AsyncClient, path:
 async def test_what_happens_is_counted(client: httpx.AsyncClient, caller: Caller) -> None:
     await caller.ended((await caller.ask())["task_id"])
     found = await samples(client)
-    tasks = {"model": "musicgen", "state": "succeeded"}
+    tasks = {"model": "musicgen", "state": "succeeded", "mode": "live"}
     assert found["gateway_tasks_total", frozenset(tasks.items())] == 1
-    calls = {"model": "musicgen", "outcome": "delivered"}
+    calls = {"model": "musicgen", "outcome": "delivered", "mode": "live"}
     assert found["gateway_upstream_calls_total", frozenset(calls.items())] == 1
     stored = found["gateway_stored_bytes_total", frozenset({("model", "musicgen")})]
     assert stored > 10_000

@@ -339,7 +339,9 @@ async def test_calls_and_bytes_are_counted(shop: Workshop) -> None:
     task = await shop.finish(await shop.submit(sample_count=2))
     text = shop.services.metrics.render().decode()
     for outcome in ("partial", "busy", "broken", "delivered"):
-        assert f'gateway_upstream_calls_total{{model="lyria-002",outcome="{outcome}"}} 1.0' in text
+        assert (
+            f'gateway_upstream_calls_total{{mode="live",model="lyria-002",outcome="{outcome}"}} 1.0' in text
+        )
     stored = sum(clip.size_bytes for clip in task.clips)
     assert f'gateway_stored_bytes_total{{model="lyria-002"}} {float(stored)}' in text
-    assert 'gateway_tasks_total{model="lyria-002",state="succeeded"} 1.0' in text
+    assert 'gateway_tasks_total{mode="live",model="lyria-002",state="succeeded"} 1.0' in text

@@ -139,7 +139,7 @@ async def test_a_refused_request_is_not_counted(services: Services) -> None:
         await services.tasks.submit(principal, LYRIA)
     assert not services.signals.work.is_set()
     text = services.metrics.render().decode()
-    assert 'gateway_tasks_total{model="lyria-002",state="queued"} 1.0' in text
+    assert 'gateway_tasks_total{mode="live",model="lyria-002",state="queued"} 1.0' in text
 
 
 async def test_another_tenants_task_is_no_task(services: Services, principal: Principal) -> None:

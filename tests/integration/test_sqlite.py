@@ -222,3 +222,31 @@ async def test_no_thread_is_left_when_only_the_reader_cannot_be_opened(
         if "connection_worker" in thread.name:
             thread.join(30)
             assert not thread.is_alive()
+
+
+async def test_long_reads_that_come_together_share_one_reader(database: Database) -> None:
+    before = threading.active_count()
+    await asyncio.gather(*(database.read_long(names) for _ in range(5)))
+    assert threading.active_count() == before + 1
+
+
+async def test_a_long_read_never_reads_another_file(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "gateway.db").rename(tmp_path / "elsewhere.db")
+    migrate(tmp_path / "gateway.db")
+    with pytest.raises(Unavailable) as caught:
+        await database.read_long(names)
+    assert "was replaced" in str(caught.value.internal)
+
+
+async def test_a_reader_that_cannot_be_opened_is_tried_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("sqlite3.connect", _cannot)
+        with pytest.raises(Unavailable):
+            await database.read_long(names)
+    assert await database.read_long(names) == set()
+
+
+def _cannot(*_: object, **__: object) -> sqlite3.Connection:
+    raise sqlite3.OperationalError("unable to open database file")

@@ -241,6 +241,41 @@ async def test_an_address_that_cannot_be_called_is_the_operators_mistake(base):
     assert (await failure(Stub(base))).fault is AttemptFault.MISCONFIGURED
 
 
+async def test_an_address_that_may_change_is_asked_for_before_each_call(stub):
+    async with start_stub() as moved_to:
+        for place in (stub, moved_to):
+            place.will_say(http(two_clips()))
+        addresses = [stub.url, moved_to.url]
+
+        async def locate() -> str:
+            return addresses.pop(0)
+
+        async with a_client("http://never.example", locate=locate) as client:
+            model = Lyria2(client)
+            (call,) = model.calls(TWO, [0, 1])
+            for _ in range(2):
+                assert (await model.generate(LYRIA, call, Sinks(), deadline_s=20)).delivered == 2
+        assert [len(place.requests) for place in (stub, moved_to)] == [1, 1]
+
+
+async def test_an_address_that_cannot_be_had_is_no_call(stub, notes):
+    async def locate() -> str:
+        raise faults.not_sent("nobody is there")
+
+    error = await failure(stub, locate=locate, notes=notes)
+    assert error.fault is AttemptFault.NOT_SENT
+    assert (notes.outcomes, stub.requests) == (["not_sent"], [])
+
+
+async def test_waiting_for_an_address_ends_with_the_deadline(stub):
+    async def locate() -> str:
+        await asyncio.sleep(60)
+        return stub.url
+
+    error = await failure(stub, locate=locate, deadline_s=0.05)
+    assert error.fault is AttemptFault.NOT_SENT
+
+
 async def test_a_token_that_cannot_be_sent_is_the_operators_mistake_and_is_not_told(stub, transport):
     error = await failure(stub, transport=transport, token="se\ncret")
     assert error.fault is AttemptFault.MISCONFIGURED

@@ -66,4 +66,4 @@ def test_a_budget_for_ten_is_spent_on_ten_whatever_is_killed(
         assert [task["price"]["charged_micros"] for task in tasks] == [60_000] * FITTING
         assert gateway.command("reconcile") == "Everything adds up.\n"
         *_, total = gateway.command("tenant", "budget", tenant_id).splitlines()[1:]
-        assert total.split() == ["total", "0.60", "0.60", "0.00"]
+        assert total.split()[:4] == ["total", "0.60", "0.60", "0.00"]

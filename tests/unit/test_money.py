@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.money import DOLLARS, DOLLARS_OR_NONE, FACTOR, SIGNED_DOLLARS, NewLimit
+from gateway.cli.money import DOLLARS, DOLLARS_OR_NONE, FACTOR, SIGNED_DOLLARS
+from gateway.cli.values import Said
 from gateway.model import format_usd, parse_millionths
 
 MICROS = st.integers(-(10**15) + 1, 10**15 - 1)
@@ -99,5 +100,5 @@ def test_what_is_no_number_is_said_to_be_none() -> None:
 
 
 def test_a_limit_is_an_amount_or_none() -> None:
-    assert DOLLARS_OR_NONE.convert("0", None, None) == NewLimit(0)
-    assert DOLLARS_OR_NONE.convert("none", None, None) == NewLimit(None)
+    assert DOLLARS_OR_NONE.convert("0", None, None) == Said(0)
+    assert DOLLARS_OR_NONE.convert("none", None, None) == Said(None)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.model import MusicSpec, Route
+from gateway.model import KeyMode, MusicSpec, Route
 from gateway.tasks.submission import Submission
 from gateway.web.naming import parse_name
 
@@ -60,16 +60,17 @@ def test_every_printable_name_survives_quoting(name: str) -> None:
     assert parse_name([f'"{quoted}"']) == name
 
 
+LIVE = KeyMode.LIVE
 ASKED = Submission(Route.STANDARD, MusicSpec("slow piano"), None, {"a": "1"}, "r1", None, "spring")
 
 
 def test_a_request_without_a_name_stands_for_nothing() -> None:
-    assert replace(ASKED, idempotency_key=None).name() is None
+    assert replace(ASKED, idempotency_key=None).name(LIVE) is None
 
 
 def test_what_does_not_change_the_work_does_not_change_what_a_name_stands_for() -> None:
     again = replace(ASKED, request_id="r2", traceparent="00-x")
-    assert again.name() == ASKED.name()
+    assert again.name(LIVE) == ASKED.name(LIVE)
 
 
 @pytest.mark.parametrize(
@@ -85,12 +86,21 @@ def test_what_does_not_change_the_work_does_not_change_what_a_name_stands_for() 
     ],
 )
 def test_whatever_is_asked_differently_is_another_request(changes: dict) -> None:
-    other, first = replace(ASKED, **changes).name(), ASKED.name()
+    other, first = replace(ASKED, **changes).name(LIVE), ASKED.name(LIVE)
     assert other.name_sha256 == first.name_sha256
     assert other.fingerprint != first.fingerprint
 
 
+def test_a_test_keys_name_is_another_one_with_a_live_key() -> None:
+    """Nor can a live key's name be chosen so that it is the same."""
+    test, live = ASKED.name(KeyMode.TEST), ASKED.name(LIVE)
+    assert test.name_sha256 != live.name_sha256
+    assert test.fingerprint == live.fingerprint
+    for name in ("test spring", "testspring", "test\\0spring"):
+        assert replace(ASKED, idempotency_key=name).name(LIVE).name_sha256 != test.name_sha256
+
+
 def test_neither_name_nor_prompt_can_be_read_from_what_is_kept() -> None:
-    kept = repr(ASKED.name())
+    kept = repr((ASKED.name(LIVE), ASKED.name(KeyMode.TEST)))
     assert "spring" not in kept
     assert "piano" not in kept

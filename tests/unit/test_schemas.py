@@ -1,5 +1,6 @@
 """Request bodies: which values pass, and what is said of those that do not."""
 
+import random
 import re
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.accounts import keys
 from gateway.errors import ErrorCode, FieldError, InvalidRequest
 from gateway.model import MusicSpec
 from gateway.web.schemas import (
@@ -29,6 +31,9 @@ def spec(**fields: Any) -> MusicSpec:
     return parse_body(MusicGenerateBody, {"prompt": "x", **fields}).spec()
 
 
+A_KEY = keys.mint(random.Random(1).choice).text
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "code", "advice"),
     [
@@ -37,6 +42,10 @@ def spec(**fields: Any) -> MusicSpec:
         ({"prompt": " \n\t\u3000"}, "prompt", "empty", "is empty; say something."),
         ({"prompt": "x" * 4001}, "prompt", "too_long", "has more than 4000 characters."),
         ({"prompt": "a\0b"}, "prompt", "control_character", "has control characters in it; leave them out."),
+        ({"prompt": f"sing {A_KEY} to me"}, "prompt", "contains_key", "take it out, and rotate that key"),
+        ({"prompt": "x", "negative_prompt": A_KEY}, "negative_prompt", "contains_key", "an API key in it"),
+        ({"prompt": "x", "metadata": {"key": A_KEY}}, "metadata", "contains_key", "an API key in it"),
+        ({"prompt": "x", "metadata": {A_KEY[:64]: ""}}, "metadata", "contains_key", "an API key in it"),
         ({"prompt": ["x"]}, "prompt", "wrong_type", "must be a string."),
         ({"prompt": 7}, "prompt", "wrong_type", "must be a string."),
         ({"prompt": None}, "prompt", "wrong_type", "must not be null; leave it out instead."),

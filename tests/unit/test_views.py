@@ -94,6 +94,14 @@ def test_an_emulator_is_named_wherever_it_made_something() -> None:
     assert shown["warnings"] == ["Made by the built-in emulator, not by a Google model."]
 
 
+def test_a_task_of_a_test_key_says_so_and_costs_nothing() -> None:
+    shown = view(ended(test=True, emulated=True, price_micros=0, clips=(clip(),)))
+    assert (shown["test"], shown["emulated"]) == (True, True)
+    assert shown["price"] == {"currency": "USD", "micros": 0, "usd": "0.00", "charged_micros": 0}
+    assert shown["warnings"] == ["Made by the built-in emulator, not by a Google model."]
+    assert view(ended(clips=(clip(),)))["test"] is False
+
+
 @pytest.mark.parametrize(
     ("spec", "route", "asked"),
     [
