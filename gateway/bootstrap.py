@@ -25,9 +25,9 @@ from gateway.accounts.books import Books
 from gateway.accounts.keyring import Keyring
 from gateway.accounts.lastuse import LastUse
 from gateway.accounts.tenants import Tenants
+from gateway.accounts.usage import UsageReports
 from gateway.companion import Companion
 from gateway.db import work
-from gateway.db.aside import Aside, Reader
 from gateway.db.engine import Database
 from gateway.db.revision import current_revision
 from gateway.db.tables import SCHEMA_REVISION
@@ -51,6 +51,7 @@ from gateway.tasks.repeating import Chore, Chores
 from gateway.tasks.runner import Runner, RunnerPolicy
 from gateway.tasks.service import TaskPolicy, TaskService
 from gateway.tasks.signals import Signals
+from gateway.tasks.standing import Standings
 from gateway.tasks.sweeper import Sweeper
 from gateway.upstream.client import VertexClient
 from gateway.upstream.lyria2 import Lyria2
@@ -92,6 +93,8 @@ class Services:
     tenants: Tenants
     keyring: Keyring
     books: Books
+    usage: UsageReports
+    standings: Standings
     last_use: LastUse
     authenticator: Authenticator
     tasks: TaskService
@@ -129,12 +132,6 @@ async def migrate(settings: Settings) -> bool:
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """The migrated database alone: for commands."""
     await migrate(settings)
-    async with _open_again(settings) as database:
-        yield database
-
-
-@asynccontextmanager
-async def _open_again(settings: Settings) -> AsyncIterator[Database]:
     database = await Database.open(settings.database_path)
     try:
         yield database
@@ -149,6 +146,7 @@ class Office:
     tenants: Tenants
     keyring: Keyring
     books: Books
+    usage: UsageReports
     archive: TaskArchive
 
 
@@ -157,18 +155,19 @@ async def open_office(settings: Settings, clock: Clock | None = None) -> AsyncIt
     """For commands: the database, and nothing that reaches further."""
     clock = clock or SystemClock()
     async with open_database(settings) as database:
-        yield await _make_office(settings, database, clock, lambda _: None, database)
+        yield await _make_office(settings, database, clock, lambda _: None)
 
 
 async def _make_office(
-    settings: Settings, database: Database, clock: Clock, forget: Callable[[str], None], aside: Reader
+    settings: Settings, database: Database, clock: Clock, forget: Callable[[str], None]
 ) -> Office:
     secret = await _signing_secret(settings)
     return Office(
         Tenants(database, clock, IdMaker(clock, secrets.token_bytes)),
         Keyring(database, clock, secrets.choice, secret, forget),
-        Books(database, clock, aside),
-        TaskArchive(database, aside),
+        Books(database, clock),
+        UsageReports(database, clock),
+        TaskArchive(database),
     )
 
 
@@ -187,6 +186,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         metrics = Metrics(__version__)
         signals = Signals()
         catalog = Catalog(settings.deployments())
+        defaults = Defaults(settings.default_rpm, settings.default_max_queued)
         new_id = IdMaker(clock, secrets.token_bytes)
         models = _make_models(settings, clock, http, identity.tokens, metrics, stack)
         pipeline = Pipeline(
@@ -201,7 +201,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             database, storage, catalog, runner, signals, metrics, clock, new_id,
             lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
             TaskPolicy(
-                Defaults(settings.default_rpm, settings.default_max_queued),
+                defaults,
                 settings.task_timeout_s,
                 settings.emulated,
                 settings.test_keys,
@@ -209,8 +209,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         )  # fmt: skip
         last_use = LastUse(database, clock)
         authenticator = Authenticator(database, clock, last_use.note)
-        aside = Aside(database, partial(_open_again, settings))
-        office = await _make_office(settings, database, clock, authenticator.forget, aside)
+        office = await _make_office(settings, database, clock, authenticator.forget)
         yield Services(
             clock=clock,
             metrics=metrics,
@@ -220,6 +219,8 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             tenants=office.tenants,
             keyring=office.keyring,
             books=office.books,
+            usage=office.usage,
+            standings=Standings(database, catalog, clock, defaults, emulated=settings.emulated),
             last_use=last_use,
             authenticator=authenticator,
             tasks=tasks,

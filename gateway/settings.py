@@ -10,9 +10,11 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.model import MICROS_PER_USD, Deployment, ModelKind
+from gateway.model import MICROS_PER_USD, Deployment, ModelKind, parse_millionths
 
 SQLITE_SCHEME = "sqlite+aiosqlite:///"
+# What `parse_millionths` takes, less the sign; or nothing.
+_EXACT_USD = r"^([0-9]{1,9}(\.[0-9]{1,6})?)?$"
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised, not to be bound
 ADMIN_TOKEN_CHARS = 32
 # What an API key begins with: whoever held that key would be an administrator too.
@@ -77,6 +79,16 @@ class Settings(BaseSettings):
     )
     lyria2_price_usd: float = Field(0.06, ge=0, description="Price of one Lyria 2 clip in dollars.")
     musicgen_price_usd: float = Field(0.0, ge=0, description="Price of one MusicGen clip in dollars.")
+    lyria2_cost_usd: str = Field(
+        "",
+        pattern=_EXACT_USD,
+        description="What Google takes for one Lyria 2 clip in dollars; empty means the price.",
+    )
+    musicgen_cost_usd: str = Field(
+        "",
+        pattern=_EXACT_USD,
+        description="What one MusicGen clip costs you in dollars; empty means the price.",
+    )
     signing_secret: SecretStr | None = Field(
         None,
         min_length=32,
@@ -190,6 +202,7 @@ class Settings(BaseSettings):
         """Where models can be called, in order of preference for the standard route."""
         found = []
         if self.musicgen_endpoint:
+            price_micros = round(self.musicgen_price_usd * MICROS_PER_USD)
             _, project, _, location, _, _ = self.musicgen_endpoint.split("/")
             found.append(
                 Deployment(
@@ -198,10 +211,12 @@ class Settings(BaseSettings):
                     project=project,
                     location=location,
                     endpoint=self.musicgen_endpoint,
-                    price_micros=round(self.musicgen_price_usd * MICROS_PER_USD),
+                    price_micros=price_micros,
+                    cost_micros=_micros(self.musicgen_cost_usd, price_micros),
                 )
             )
         if self.project:
+            price_micros = round(self.lyria2_price_usd * MICROS_PER_USD)
             found.append(
                 Deployment(
                     name="lyria-002",
@@ -209,10 +224,15 @@ class Settings(BaseSettings):
                     project=self.project,
                     location=self.location,
                     endpoint=None,
-                    price_micros=round(self.lyria2_price_usd * MICROS_PER_USD),
+                    price_micros=price_micros,
+                    cost_micros=_micros(self.lyria2_cost_usd, price_micros),
                 )
             )
         return tuple(found)
+
+
+def _micros(usd: str, default_micros: int) -> int:
+    return parse_millionths(usd) if usd else default_micros
 
 
 def _split(secret: SecretStr | None) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from gateway.accounts.calendar import periods_at
 from gateway.accounts.checks import require, secret_faults
 from gateway.accounts.tenants import require_tenant
 from gateway.db import audit, ledger
-from gateway.db.aside import Reader
 from gateway.db.audit import AuditEntry
 from gateway.db.engine import Database, Tx
 from gateway.db.ledger import Balance, LedgerRow
@@ -34,11 +33,9 @@ class Adjusted:
 class Books:
     """The ledger as its keeper sees it. Raises `InvalidRequest` and `NotFound`."""
 
-    def __init__(self, database: Database, clock: Clock, aside: Reader | None = None) -> None:
-        """``aside`` is where everything is added up; it takes a while."""
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._aside = aside or database
 
     async def adjust(
         self, act: Act, tenant_id: str, spent_micros: int, *, reason: str, name: str | None = None
@@ -126,7 +123,7 @@ class Books:
 
     async def reconcile(self) -> tuple[Difference, ...]:
         """Everything about money that does not add up; nothing is the right answer."""
-        return await self._aside.read(find_differences)
+        return await self._database.read_long(find_differences)
 
 
 def _named_before(tx: Tx, tenant_id: str, picture: dict[str, Any]) -> LedgerRow | None:

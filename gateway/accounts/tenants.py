@@ -45,6 +45,11 @@ class Budget:
     used: Balance
     resets_at_ms: int | None = None
 
+    @property
+    def remaining_micros(self) -> int | None:
+        """What the next request may cost. A budget lowered below what is used leaves nothing, not less."""
+        return None if self.limit_micros is None else max(0, self.limit_micros - self.used.used_micros)
+
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
@@ -112,9 +117,11 @@ class Tenants:
         return await self._database.read(lambda tx: require_tenant(tx, tenant_id))
 
     async def portray(self, tenant_id: str) -> Portrait:
+        now_ms = self._clock.now_ms()
+
         def read(tx: Tx) -> Portrait:
             tenant = require_tenant(tx, tenant_id)
-            return Portrait(tenant, self._budgets(tx, tenant), tenants.list_members(tx, tenant_id))
+            return Portrait(tenant, budgets_of(tx, tenant, now_ms), tenants.list_members(tx, tenant_id))
 
         return await self._database.read(read)
 
@@ -139,13 +146,14 @@ class Tenants:
             ledger.drop_budgets(tx, tenant_id, limits.keys() - named.keys())
             after = pictures.of_budgets(ledger.get_budgets(tx, tenant_id))
             self._record(tx, act, "tenant.budgets", tenant, before, after)
-            return self._budgets(tx, tenant)
+            return budgets_of(tx, tenant, self._clock.now_ms())
 
         return await self._database.write(write)
 
     async def list_budgets(self, tenant_id: str) -> tuple[Budget, ...]:
         """The tenant's budget of each window, and what is used of it now."""
-        return await self._database.read(lambda tx: self._budgets(tx, require_tenant(tx, tenant_id)))
+        now_ms = self._clock.now_ms()
+        return await self._database.read(lambda tx: budgets_of(tx, require_tenant(tx, tenant_id), now_ms))
 
     async def put_member(self, act: Act, tenant_id: str, email: str, role: Role) -> Member:
         """Add a person, or change their role. Addresses are told apart without regard to case."""
@@ -199,21 +207,6 @@ class Tenants:
 
         return await self._database.write(write)
 
-    def _budgets(self, tx: Tx, tenant: Tenant) -> tuple[Budget, ...]:
-        now_ms = self._clock.now_ms()
-        periods = periods_at(now_ms, tenant.zone)
-        limits = ledger.get_budgets(tx, tenant.id)
-        used = ledger.get_balances(tx, tenant.id, periods)
-        return tuple(
-            Budget(
-                window,
-                limits.get(window),
-                used.get(periods.named(window), Balance()),
-                resets_at_ms(window, now_ms, tenant.zone),
-            )
-            for window in BudgetWindow
-        )
-
     def _record(
         self,
         tx: Tx,
@@ -235,6 +228,22 @@ class Tenants:
             after=after,
             at_ms=self._clock.now_ms(),
         )
+
+
+def budgets_of(tx: Tx, tenant: Tenant, now_ms: int) -> tuple[Budget, ...]:
+    """The tenant's budget of each window, and what is used of it."""
+    periods = periods_at(now_ms, tenant.zone)
+    limits = ledger.get_budgets(tx, tenant.id)
+    used = ledger.get_balances(tx, tenant.id, periods)
+    return tuple(
+        Budget(
+            window,
+            limits.get(window),
+            used.get(periods.named(window), Balance()),
+            resets_at_ms(window, now_ms, tenant.zone),
+        )
+        for window in BudgetWindow
+    )
 
 
 def require_tenant(tx: Tx, tenant_id: str) -> Tenant:

@@ -21,6 +21,7 @@ from gateway.accounts.admins import AdminTokens
 from gateway.bootstrap import Services, open_services
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
+from gateway.web.account import AccountApi
 from gateway.web.admin.keys import KeysApi
 from gateway.web.admin.money import MoneyApi
 from gateway.web.admin.routes import AdminApi
@@ -197,14 +198,16 @@ def _end_on_signals(servers: Sequence[uvicorn.Server], services: Services) -> Ca
 
 def _apis(settings: Settings, services: Services) -> Apis:
     checks = {"database": services.check_database, "storage": services.storage.check}
+    callers = Callers(services.authenticator)
     return Apis(
         music=MusicApi(
-            Callers(services.authenticator),
+            callers,
             services.tasks,
             services.clock,
             public_url=settings.effective_public_url,
             wait_s=settings.wait_s,
         ),
+        account=AccountApi(callers, services.standings, services.usage),
         operations=OperationsApi(checks, services.count_waiting, services.metrics, read_specification()),
         front=FrontPage(public_url=settings.effective_public_url, emulated=settings.emulated),
         files=FileApi(services.files) if services.files else None,

@@ -6,8 +6,7 @@ from gateway.accounts.keyring import require_key
 from gateway.accounts.tenants import require_tenant
 from gateway.db import archive, ledger, tasks
 from gateway.db.archive import Attempt, Event, QueueLine, TaskFilter
-from gateway.db.aside import Reader
-from gateway.db.engine import Tx
+from gateway.db.engine import Database, Tx
 from gateway.db.ledger import LedgerRow
 from gateway.errors import ErrorCode, NotFound
 from gateway.model import Place, Task
@@ -28,12 +27,11 @@ class Story:
 class TaskArchive:
     """Raises `NotFound` for an id that is nobody's.
 
-    Lists are read ``aside``, where a long search keeps nobody waiting.
+    Lists are read apart from everything else: a long search keeps nobody waiting.
     """
 
-    def __init__(self, database: Reader, aside: Reader) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._aside = aside
 
     async def list(self, wanted: TaskFilter, *, before: Place | None, limit: int) -> tuple[Task, ...]:
         """The newest first; with ``before`` those made earlier than that place."""
@@ -45,7 +43,7 @@ class TaskArchive:
                 require_key(tx, wanted.key_id)
             return archive.list_tasks(tx, wanted, before=before, limit=limit)
 
-        return await self._aside.read(read)
+        return await self._database.read_long(read)
 
     async def tell(self, task_id: str) -> Story:
         def read(tx: Tx) -> Story:

@@ -7,6 +7,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from gateway.metrics import Metrics
+from gateway.web.account import AccountApi
 from gateway.web.admin.routes import AdminApi, gated_routes
 from gateway.web.edge import Edge
 from gateway.web.endpoint import Endpoint
@@ -24,6 +25,7 @@ class Apis:
     """
 
     music: MusicApi
+    account: AccountApi
     operations: OperationsApi
     front: FrontPage
     files: FileApi | None
@@ -50,6 +52,9 @@ def routes(apis: Apis) -> list[Route]:
         Route("/api/task-status/{task_id}", Endpoint(apis.music.status), methods=["GET"]),
         Route("/api/music_generate", Endpoint(apis.music.generate), methods=["POST"]),
         Route("/api/music_generate_lyria", Endpoint(apis.music.generate_lyria), methods=["POST"]),
+        Route("/api/account", Endpoint(apis.account.account), methods=["GET"]),
+        Route("/api/usage", Endpoint(apis.account.usage), methods=["GET"]),
+        Route("/api/models", Endpoint(apis.account.models), methods=["GET"]),
         *_operations(apis.operations),
         Route("/", Endpoint(apis.front.show), methods=["GET"]),
     ]

@@ -21,10 +21,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from gateway.accounts import keys
 from gateway.errors import FieldError, InvalidRequest
 from gateway.model import ModelKind, MusicSpec
+from gateway.tasks.catalog import LONGEST_S
 
 PROMPT_CHARS = 4000
 METADATA_ENTRIES = 16
-_MAX_SEED = 2**32 - 1
+MAX_SAMPLES = 4
+MAX_SEED = 2**32 - 1
 #: A request of nothing but unknown fields must not be answered with a megabyte of advice.
 TOLD_FIELDS = 20
 # What no prompt needs and databases or logs choke on; tabs and line breaks are fine.
@@ -61,9 +63,9 @@ def _label(value: str) -> str:
 
 
 WHOLE = BeforeValidator(_whole_number)
-Duration = Annotated[int, Field(ge=1, le=300), WHOLE]
-SampleCount = Annotated[int, Field(ge=1, le=4), WHOLE]
-Seed = Annotated[int, Field(ge=0, le=_MAX_SEED), WHOLE]
+Duration = Annotated[int, Field(ge=1, le=LONGEST_S), WHOLE]
+SampleCount = Annotated[int, Field(ge=1, le=MAX_SAMPLES), WHOLE]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]
 Text = Annotated[
     str, Field(min_length=1, max_length=PROMPT_CHARS, json_schema_extra={"pattern": TEXT_PATTERN})
 ]

@@ -1,16 +1,13 @@
 """Everybody's tasks, as whoever runs the gateway looks at them."""
 
-import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap import Services
 from gateway.db import archive, work
 from gateway.db.engine import Database, Tx
 from gateway.errors import ErrorCode, NotFound, Unavailable
@@ -26,7 +23,7 @@ ALL = TaskFilter()
 
 @pytest.fixture
 def desk(database: Database) -> TaskArchive:
-    return TaskArchive(database, database)
+    return TaskArchive(database)
 
 
 @pytest.fixture
@@ -170,29 +167,10 @@ async def test_an_empty_queue_has_no_lines(desk: TaskArchive) -> None:
     assert await desk.queue() == ()
 
 
-# Aside
+# Long searches
 
 
-async def test_a_long_search_keeps_no_poll_waiting(settings: Settings) -> None:
-    """Lists and reconciliation have a connection of their own; everything else shares one thread."""
-    async with open_services(settings) as services:
-        begun, go_on = asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def search(_: Tx) -> str:
-            loop.call_soon_threadsafe(begun.set)
-            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
-            return "found"
-
-        searching = asyncio.create_task(services.archive._aside.read(search))
-        await begun.wait()
-        await services.check_database()
-        assert not searching.done()
-        go_on.set()
-        assert await searching == "found"
-
-
-async def test_what_is_read_aside_is_what_was_committed(services: Services) -> None:
+async def test_what_a_search_finds_is_what_was_committed(services: Services) -> None:
     task = await keep_task(services.database)
     assert await services.archive.list(ALL, before=None, limit=1) == (task,)
     assert await services.books.reconcile() != ()
@@ -203,12 +181,3 @@ async def test_a_database_that_was_replaced_is_not_begun_anew(services: Services
     with pytest.raises(Unavailable):
         await services.archive.list(ALL, before=None, limit=1)
     assert not settings.database_path.exists()
-
-
-async def test_what_is_read_aside_leaves_no_connection(services: Services, settings: Settings) -> None:
-    for _ in range(3):
-        await services.archive.list(ALL, before=None, limit=1)
-    await services.database.close()
-    with closing(sqlite3.connect(settings.database_path)) as alone:
-        assert alone.execute("PRAGMA locking_mode=EXCLUSIVE").fetchone() == ("exclusive",)
-        alone.execute("BEGIN EXCLUSIVE")

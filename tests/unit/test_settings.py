@@ -69,6 +69,10 @@ def test_a_bad_secret_is_not_repeated_in_the_error(monkeypatch: pytest.MonkeyPat
         ("GATEWAY_GOOGLE_AUTH", "none"),
         ("GATEWAY_SIGNING_SECRET", "short"),
         ("GATEWAY_LYRIA2_PRICE_USD", "-0.01"),
+        ("GATEWAY_LYRIA2_COST_USD", "0.0000001"),
+        ("GATEWAY_LYRIA2_COST_USD", "6e-2"),
+        ("GATEWAY_MUSICGEN_COST_USD", "-0.01"),
+        ("GATEWAY_MUSICGEN_COST_USD", "free"),
         ("GATEWAY_DEFAULT_RPM", "0"),
         ("GATEWAY_DEFAULT_MAX_QUEUED", "0"),
         ("GATEWAY_WAIT_S", "3601"),
@@ -123,19 +127,34 @@ def test_where_callers_reach_the_gateway(changes: dict[str, object], url: str) -
 def test_a_project_gives_lyria() -> None:
     settings = Settings(project="acme", location="global", lyria2_price_usd=0.07)
     assert settings.deployments() == (
-        Deployment("lyria-002", ModelKind.LYRIA2, "acme", "global", endpoint=None, price_micros=70_000),
+        Deployment(
+            "lyria-002", ModelKind.LYRIA2, "acme", "global", None, price_micros=70_000, cost_micros=70_000
+        ),
     )
 
 
 def test_an_endpoint_gives_musicgen_before_lyria() -> None:
     settings = Settings(project="acme", musicgen_endpoint=ENDPOINT, musicgen_price_usd=0.015)
     musicgen, lyria = settings.deployments()
-    assert musicgen == Deployment("musicgen", ModelKind.MUSICGEN, "p", "europe-west4", ENDPOINT, 15_000)
+    assert musicgen == Deployment(
+        "musicgen", ModelKind.MUSICGEN, "p", "europe-west4", ENDPOINT, 15_000, 15_000
+    )
     assert lyria.kind is ModelKind.LYRIA2
 
 
 def test_prices_are_exact_to_the_millionth() -> None:
     assert Settings(project="p", lyria2_price_usd=0.1 + 0.2).deployments()[0].price_micros == 300_000
+
+
+@pytest.mark.parametrize(
+    ("usd", "micros"),
+    [("", 60_000), ("0", 0), ("0.043", 43_000), ("0.000001", 1), ("999999999.999999", 10**15 - 1)],
+)
+def test_what_a_clip_costs_us_is_exact_and_the_price_where_nothing_is_said(usd: str, micros: int) -> None:
+    (lyria,) = Settings(project="p", lyria2_cost_usd=usd).deployments()
+    assert (lyria.price_micros, lyria.cost_micros) == (60_000, micros)
+    musicgen = Settings(musicgen_endpoint=ENDPOINT, musicgen_price_usd=0.06, musicgen_cost_usd=usd)
+    assert musicgen.deployments()[0].cost_micros == micros
 
 
 @pytest.mark.parametrize(
