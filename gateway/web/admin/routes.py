@@ -71,6 +71,7 @@ def _money(api: MoneyApi) -> list[Route]:
         _route("/ledger", GET=api.entries),
         _route("/ledger/adjust", POST=api.adjust),
         _route("/reconcile", GET=api.reconcile),
+        _route("/usage", GET=api.usage),
         _route("/audit", GET=api.acts),
     ]
 
