@@ -5,10 +5,8 @@ The only module that names adapters. Production parts are the defaults; a test h
 
 import asyncio
 import contextlib
-import importlib
 import random
 import secrets
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,10 +25,8 @@ from gateway.accounts.lastuse import LastUse
 from gateway.accounts.tenants import Tenants
 from gateway.accounts.usage import UsageReports
 from gateway.companion import Companion
-from gateway.db import work
+from gateway.db import opening, work
 from gateway.db.engine import Database
-from gateway.db.revision import current_revision
-from gateway.db.tables import SCHEMA_REVISION
 from gateway.errors import ConfigurationError
 from gateway.google import AnonymousTokens, GoogleTokens, load_credentials, open_transport
 from gateway.metrics import CallMetrics, Metrics
@@ -116,23 +112,18 @@ async def migrate(settings: Settings) -> bool:
 
     Raises `ConfigurationError` when the database is newer than this version, or cannot be made or read.
     """
-    path = settings.database_path
-    try:
-        if await asyncio.to_thread(current_revision, path) == SCHEMA_REVISION:
-            return False
-        # Alembic takes a fifth of a second to import and most starts have nothing to migrate.
-        migrations = importlib.import_module("gateway.db.migrate")
-        await asyncio.to_thread(migrations.migrate, path)
-    except (OSError, sqlite3.Error) as error:
-        raise ConfigurationError(f"The database {path} cannot be used: {error}.") from error
-    return True
+    return await opening.migrate(settings.effective_database_url)
 
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """The migrated database alone: for commands."""
     await migrate(settings)
-    database = await Database.open(settings.database_path)
+    database = await opening.open_database(
+        settings.effective_database_url,
+        pool_size=settings.database_pool,
+        jitter=random.SystemRandom().random,
+    )
     try:
         yield database
     finally:

@@ -4,6 +4,7 @@ import click
 
 from gateway import bootstrap
 from gateway.cli.environment import read_settings, run
+from gateway.settings import printable_url
 
 
 @click.command("migrate")
@@ -11,4 +12,4 @@ def command() -> None:
     settings = read_settings()
     changed = run(bootstrap.migrate(settings))
     state = "is now" if changed else "was already"
-    click.echo(f"{settings.database_path} {state} at this version's schema.")
+    click.echo(f"{printable_url(settings.effective_database_url)} {state} at this version's schema.")

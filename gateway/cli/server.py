@@ -20,7 +20,7 @@ from gateway import __version__
 from gateway.accounts.admins import AdminTokens
 from gateway.bootstrap import Services, open_services
 from gateway.errors import ConfigurationError
-from gateway.settings import Settings
+from gateway.settings import Settings, printable_url
 from gateway.web.account import AccountApi
 from gateway.web.admin.keys import KeysApi
 from gateway.web.admin.money import MoneyApi
@@ -250,7 +250,7 @@ async def _measure_lag(services: Services) -> None:
 def _facts(settings: Settings) -> dict[str, object]:
     return {
         "address": f"{settings.host}:{settings.port}",
-        "database": str(settings.database_path),
+        "database": printable_url(settings.effective_database_url),
         "storage": settings.storage_url or str(settings.data_dir / "audio"),
         "models": [deployment.name for deployment in settings.deployments()],
         "emulated": settings.emulated,

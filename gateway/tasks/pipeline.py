@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from gateway.db import work
 from gateway.db.engine import Database, Tx
+from gateway.db.locks import lock_tenant
 from gateway.db.work import AttemptEnd, Lease
 from gateway.errors import AttemptFault, ErrorCode, StorageError, Unavailable, UpstreamError
 from gateway.metrics import CallOutcome, Metrics
@@ -254,6 +255,9 @@ class Pipeline:
         task_id, token = lease.task.id, lease.token
 
         def write(tx: Tx) -> Task:
+            if isinstance(what, Finish):
+                # Its money moves too, and the order of locks is tenant, then task.
+                lock_tenant(tx, lease.task.tenant_id)
             _end_attempt(lease, end, now_ms, tx)
             if isinstance(what, Finish):
                 work.finish(tx, task_id, token=token, state=what.state, error=what.error, now_ms=now_ms)

@@ -4,6 +4,7 @@ from functools import partial
 
 from gateway.db import idempotency, sweeps
 from gateway.db.engine import Database, Tx
+from gateway.db.locks import lock_tenants_of_tasks
 from gateway.errors import ErrorCode
 from gateway.metrics import Metrics
 from gateway.model import Task, TaskError, TaskState
@@ -48,6 +49,7 @@ class Sweeper:
 
 
 def _expire_all(ids: tuple[str, ...], now_ms: int, tx: Tx) -> list[Task]:
+    lock_tenants_of_tasks(tx, ids)
     expired = []
     for task_id in ids:
         task = sweeps.expire_waiting(tx, task_id, error=_TOO_LATE, now_ms=now_ms)

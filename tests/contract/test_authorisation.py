@@ -90,7 +90,7 @@ RULES: dict[tuple[str, tuple[str, ...], str | None], dict[Any, Outcome]] = {
         "key for another model": DONE,
         "test key": DONE,
         "key of a suspended tenant": DONE,
-        # What it sees is its own.
+        # It sees its own.
         "key of another tenant": DONE,
         ...: UNAUTHORIZED,
     },

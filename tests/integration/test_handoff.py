@@ -16,6 +16,8 @@ from tests.emulator import RunningEmulator
 from tests.eventually import eventually
 from tests.factories import a_caller, keep_tenant
 
+ON_BOTH_DATABASES = True
+
 MUSIC = Submission(Route.LYRIA, MusicSpec("slow piano"), None, {}, "r1", None)
 
 

@@ -14,7 +14,7 @@ from gateway.web.queries import read_query
 
 
 class MoneyApi:
-    """``/admin/api/ledger``, ``/admin/api/reconcile``, ``/admin/api/usage`` and ``/admin/api/audit``."""
+    """``/admin/api/ledger``, ``/admin/api/usage``, ``/admin/api/reconcile`` and ``/admin/api/audit``."""
 
     def __init__(self, books: Books, reports: UsageReports) -> None:
         self._books = books
