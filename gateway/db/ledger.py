@@ -93,6 +93,7 @@ class LedgerRow:
 
 def append_entry(tx: Tx, entry: Entry) -> LedgerRow:
     """As `add_entry`, for whoever has to know its number."""
+    lock_tenant(tx, entry.tenant_id)
     number = tx.execute(_APPEND_ENTRY, _values(entry)).scalar_one()
     _move_balances(tx, entry)
     return LedgerRow(number, entry)
