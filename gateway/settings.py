@@ -4,10 +4,11 @@ The environment variable is ``GATEWAY_`` plus the name in capitals, except HOST,
 STORAGE_EMULATOR_HOST, which the world has named already.
 """
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.model import MICROS_PER_USD, Deployment, ModelKind
@@ -70,7 +71,8 @@ class Settings(BaseSettings):
     signing_secret: SecretStr | None = Field(
         None,
         min_length=32,
-        description="Signs local audio URLs; made and kept under GATEWAY_DATA_DIR when absent.",
+        description="Signs local audio URLs and derives the secrets of webhooks; made and kept under "
+        "GATEWAY_DATA_DIR when absent.",
     )
     public_url: str = Field(
         "",
@@ -99,6 +101,11 @@ class Settings(BaseSettings):
     default_max_queued: int = Field(
         100, ge=1, description="Queued tasks of a tenant that names no limit of its own."
     )
+    webhook_allow: str = Field(
+        "",
+        description="Networks (CIDR, comma-separated) that webhooks may reach although private, and then "
+        "without TLS too.",
+    )
     grace_s: float = Field(
         8.0, ge=0, description="Seconds to finish running work after SIGTERM; Cloud Run kills at 10."
     )
@@ -111,6 +118,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("NO_COLOR"),
         description="Not empty: commands use no colours on terminals either (no-color.org).",
     )
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        # Its own words name the part and what is wrong with it, such as bits beyond the mask.
+        _networks(value)
+        return value
 
     @model_validator(mode="after")
     def _known_schemes(self) -> "Settings":
@@ -127,6 +141,10 @@ class Settings(BaseSettings):
         if self.database_url:
             return Path(self.database_url.removeprefix(SQLITE_SCHEME))
         return self.data_dir / "gateway.db"
+
+    @property
+    def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return _networks(self.webhook_allow)
 
     @property
     def effective_public_url(self) -> str:
@@ -167,6 +185,11 @@ class Settings(BaseSettings):
                 )
             )
         return tuple(found)
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Raises `ValueError`."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def variable_name(field: str) -> str:
