@@ -9,6 +9,7 @@ import importlib
 import random
 import secrets
 import sqlite3
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +27,7 @@ from gateway.accounts.keyring import Keyring
 from gateway.accounts.lastuse import LastUse
 from gateway.accounts.tenants import Tenants
 from gateway.companion import Companion
-from gateway.db import work
+from gateway.db import deliveries, work
 from gateway.db.engine import Database
 from gateway.db.revision import current_revision
 from gateway.db.tables import SCHEMA_REVISION
@@ -53,9 +54,14 @@ from gateway.tasks.sweeper import Sweeper
 from gateway.upstream.client import VertexClient
 from gateway.upstream.lyria2 import Lyria2
 from gateway.upstream.musicgen import MusicGen
-from gateway.upstream.network import pulling_transport
+from gateway.upstream.network import PullingBackend, pulling_transport
 from gateway.upstream.trust import LateContext
+from gateway.webhooks.assembly import WayOut, open_webhooks
+from gateway.webhooks.delivery import Pump
+from gateway.webhooks.outbox import Announcer
+from gateway.webhooks.service import Webhooks
 
+_USER_AGENT = f"music-gateway/{__version__}"
 _SECRET_BYTES = 32
 # Each running task holds one connection to Vertex, and its clips one to Cloud Storage.
 _CONNECTIONS_PER_TASK = 2
@@ -94,12 +100,22 @@ class Services:
     authenticator: Authenticator
     tasks: TaskService
     runner: Runner
+    webhooks: Webhooks
+    pump: Pump
+    announcer: Announcer
     chores: Chores
     signals: Signals
     new_id: IdMaker
 
     async def count_waiting(self) -> dict[str, int]:
         return await self.database.read(work.count_waiting)
+
+    async def count_pending(self) -> int:
+        return await self.database.read(deliveries.count_pending)
+
+    async def drain(self) -> None:
+        """Stop claiming tasks and webhooks, and end or give back what is under way, within one grace time."""
+        await asyncio.gather(self.runner.drain(), self.pump.drain())
 
     async def check_database(self) -> None:
         await self.database.read(work.count_waiting)
@@ -163,24 +179,31 @@ async def _make_office(
 
 @asynccontextmanager
 async def open_services(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Services]:
-    """Everything, connected and checked as far as it costs nothing. The runner is built but not started.
+    """Everything, connected and checked as far as it costs nothing. Runner and pump are not started yet.
 
     Raises `ConfigurationError` or `StorageError` when something cannot be had.
     """
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
-        http = await stack.enter_async_context(_http_client(settings))
+        trust = LateContext(httpx.create_ssl_context)
+        http = await stack.enter_async_context(_http_client(settings, trust))
         identity = await _open_identity(settings, clock, stack)
         storage, files = await _open_storage(settings, clock, http, identity, stack)
         metrics = Metrics(__version__)
         signals = Signals()
         catalog = Catalog(settings.deployments())
         new_id = IdMaker(clock, secrets.token_bytes)
+        webhooks = await stack.enter_async_context(
+            open_webhooks(
+                settings, await _signing_secret(settings), database, clock, new_id, metrics.webhooks,
+                WayOut(PullingBackend(), trust, _USER_AGENT),
+            )
+        )  # fmt: skip
         models = _make_models(settings, clock, http, identity.tokens, metrics, stack)
         pipeline = Pipeline(
-            database, storage, models, catalog, metrics, clock, new_id, random.SystemRandom().random,
-            PipelinePolicy(settings.max_attempts, settings.call_timeout_s),
+            database, storage, models, catalog, metrics, clock, webhooks.announcer, new_id,
+            random.SystemRandom().random, PipelinePolicy(settings.max_attempts, settings.call_timeout_s),
         )  # fmt: skip
         runner = Runner(
             database, pipeline, signals, metrics, clock, partial(secrets.token_hex, 16),
@@ -189,12 +212,8 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         tasks = TaskService(
             database, storage, catalog, runner, signals, metrics, clock, new_id,
             lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
-            TaskPolicy(
-                Defaults(settings.default_rpm, settings.default_max_queued),
-                settings.task_timeout_s,
-                settings.emulated,
-                settings.test_keys,
-            ),
+            webhooks.addresses,
+            _task_policy(settings),
         )  # fmt: skip
         last_use = LastUse(database, clock)
         authenticator = Authenticator(database, clock, last_use.note)
@@ -212,7 +231,10 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             authenticator=authenticator,
             tasks=tasks,
             runner=runner,
-            chores=_make_chores(clock, Sweeper(database, signals, metrics, clock), last_use),
+            webhooks=webhooks.service,
+            pump=webhooks.pump,
+            announcer=webhooks.announcer,
+            chores=_make_chores(database, webhooks.announcer, signals, metrics, clock, last_use),
             signals=signals,
             new_id=new_id,
         )
@@ -247,7 +269,20 @@ def _models_at(vertex: VertexClient) -> Mapping[ModelKind, MusicModel]:
     return {ModelKind.LYRIA2: Lyria2(vertex), ModelKind.MUSICGEN: MusicGen(vertex)}
 
 
-def _make_chores(clock: Clock, sweeper: Sweeper, last_use: LastUse) -> Chores:
+def _task_policy(settings: Settings) -> TaskPolicy:
+    defaults = Defaults(settings.default_rpm, settings.default_max_queued)
+    return TaskPolicy(defaults, settings.task_timeout_s, settings.emulated, settings.test_keys)
+
+
+def _make_chores(
+    database: Database,
+    announcer: Announcer,
+    signals: Signals,
+    metrics: Metrics,
+    clock: Clock,
+    last_use: LastUse,
+) -> Chores:
+    sweeper = Sweeper(database, announcer, signals, metrics, clock)
     return Chores(
         clock,
         (
@@ -258,9 +293,8 @@ def _make_chores(clock: Clock, sweeper: Sweeper, last_use: LastUse) -> Chores:
     )
 
 
-def _http_client(settings: Settings) -> httpx.AsyncClient:
+def _http_client(settings: Settings, context: ssl.SSLContext) -> httpx.AsyncClient:
     connections = settings.concurrency * _CONNECTIONS_PER_TASK + _SPARE_CONNECTIONS
-    context = LateContext(httpx.create_ssl_context)
     return httpx.AsyncClient(
         verify=context,
         # Mounted rather than given as the transport, so that proxy variables are still honoured; but no proxy
@@ -270,7 +304,7 @@ def _http_client(settings: Settings) -> httpx.AsyncClient:
             "all://127.0.0.1": pulling_transport(max_connections=connections, verify=context),
         },
         follow_redirects=False,
-        headers={"User-Agent": f"music-gateway/{__version__}"},
+        headers={"User-Agent": _USER_AGENT},
     )
 
 

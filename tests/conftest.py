@@ -116,7 +116,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     """A whole gateway without its HTTP server. The worker is not started: a test that wants it does that."""
     async with open_services(settings) as opened:
         yield opened
-        await opened.runner.drain()
+        await opened.drain()
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ async def serve(
         server = GatewayServer(config, lambda: announce(services))
         drained = _end_on_signals(server, services)
         services.runner.start()
+        services.pump.start()
         services.chores.start()
         lag = asyncio.create_task(_measure_lag(services))
         logger.info("gateway %s is up", __version__, extra=_facts(settings))
@@ -119,11 +120,11 @@ def _end_on_signals(server: uvicorn.Server, services: Services) -> Callable[[], 
             return
         server.should_exit = True
         services.signals.drain()
-        draining.append(asyncio.create_task(services.runner.drain()))
+        draining.append(asyncio.create_task(services.drain()))
 
     async def drained() -> None:
         if not draining:
-            draining.append(asyncio.create_task(services.runner.drain()))
+            draining.append(asyncio.create_task(services.drain()))
         await draining[0]
 
     loop = asyncio.get_running_loop()
@@ -142,7 +143,13 @@ def _apis(settings: Settings, services: Services) -> Apis:
             public_url=settings.effective_public_url,
             wait_s=settings.wait_s,
         ),
-        operations=OperationsApi(checks, services.count_waiting, services.metrics, read_specification()),
+        operations=OperationsApi(
+            checks,
+            services.count_waiting,
+            services.count_pending,
+            services.metrics,
+            read_specification(),
+        ),
         front=FrontPage(public_url=settings.effective_public_url, emulated=settings.emulated),
         files=FileApi(services.files) if services.files else None,
     )

@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import gateway.db.migrate
+import gateway.db.webhook_tables  # noqa: F401 - its tables are among those compared
 from gateway.db.migrate import migrate
 from gateway.db.reconciliation import find_differences
 from gateway.db.revision import current_revision
