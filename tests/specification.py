@@ -139,6 +139,9 @@ class Specification:
         assert not undocumented, f"undocumented headers {undocumented} in {_told(response)}"
 
     def _check_body(self, response: httpx.Response, documented: Documented) -> None:
+        if "content" not in documented.response:
+            assert response.content == b"", f"{_told(response)} should have no body"
+            return
         media_type = response.headers["content-type"].partition(";")[0]
         content = documented.response["content"]
         matching = [name for name in content if fnmatchcase(media_type, name)]

@@ -26,6 +26,7 @@ from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
 from gateway.web.operations import OperationsApi
 from gateway.web.protocol import protocol_class
+from gateway.web.webhooks import WebhookApi
 
 logger = logging.getLogger("gateway")
 
@@ -135,9 +136,10 @@ def _end_on_signals(server: uvicorn.Server, services: Services) -> Callable[[], 
 
 def _apis(settings: Settings, services: Services) -> Apis:
     checks = {"database": services.check_database, "storage": services.storage.check}
+    callers = Callers(services.authenticator)
     return Apis(
         music=MusicApi(
-            Callers(services.authenticator),
+            callers,
             services.tasks,
             services.clock,
             public_url=settings.effective_public_url,
@@ -150,6 +152,7 @@ def _apis(settings: Settings, services: Services) -> Apis:
             services.metrics,
             read_specification(),
         ),
+        webhooks=WebhookApi(callers, services.webhooks, services.clock),
         front=FrontPage(public_url=settings.effective_public_url, emulated=settings.emulated),
         files=FileApi(services.files) if services.files else None,
     )

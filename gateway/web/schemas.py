@@ -8,6 +8,7 @@ import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,6 +22,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from gateway.accounts import keys
 from gateway.errors import FieldError, InvalidRequest
 from gateway.model import ModelKind, MusicSpec
+from gateway.webhooks.addresses import URL_CHARS, URL_PATTERN
 
 PROMPT_CHARS = 4000
 METADATA_ENTRIES = 16
@@ -37,7 +39,7 @@ LABEL_PATTERN = f"^{_PLAIN}$"
 TEXT_PATTERN = f"^{_PLAIN}{_VISIBLE}{_PLAIN}$"
 
 
-def _whole_number(value: object) -> object:
+def whole_number(value: object) -> object:
     """JSON has one kind of number: ``41.0`` is an integer (JSON Schema 2020-12, §4.2.3)."""
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         return int(value)
@@ -47,10 +49,10 @@ def _whole_number(value: object) -> object:
 def _text(value: str) -> str:
     if not value.strip():
         raise PydanticCustomError("empty", "is empty; say something")
-    return _label(value)
+    return check_label(value)
 
 
-def _label(value: str) -> str:
+def check_label(value: str) -> str:
     if _CONTROL.search(value):
         raise PydanticCustomError("control_character", "has control characters in it; leave them out")
     if keys.found_in(value):
@@ -60,12 +62,18 @@ def _label(value: str) -> str:
     return value
 
 
-_whole = BeforeValidator(_whole_number)
+_whole = BeforeValidator(whole_number)
 Duration = Annotated[int, Field(ge=1, le=300), _whole]
 SampleCount = Annotated[int, Field(ge=1, le=4), _whole]
 Seed = Annotated[int, Field(ge=0, le=_MAX_SEED), _whole]
 Text = Annotated[
     str, Field(min_length=1, max_length=PROMPT_CHARS, json_schema_extra={"pattern": TEXT_PATTERN})
+]
+# Where it may lead is the address policy's to say.
+WebhookUrl = Annotated[
+    str,
+    AfterValidator(check_label),
+    Field(max_length=URL_CHARS, json_schema_extra={"pattern": URL_PATTERN}),
 ]
 MetadataName = Annotated[str, Field(min_length=1, max_length=64)]
 MetadataLabel = Annotated[str, Field(max_length=512, json_schema_extra={"pattern": LABEL_PATTERN})]
@@ -77,9 +85,20 @@ def _model_name(*kinds: ModelKind) -> Any:
     return Field(None, min_length=1, max_length=100, json_schema_extra={"enum": names})
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A JSON object that takes its own fields and no other, and none of them as null."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        if value is None:
+            raise PydanticCustomError("null", "must not be null; leave it out instead")
+        return value
+
+
+class _MusicBody(Body):
     prompt: Text
     negative_prompt: Text | None = None
     sampleCount: SampleCount = 1  # noqa: N815 - the documented spelling
@@ -90,13 +109,7 @@ class _Body(BaseModel):
         max_length=METADATA_ENTRIES,
         json_schema_extra={"propertyNames": {"minLength": 1, "maxLength": 64, "pattern": LABEL_PATTERN}},
     )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _given(cls, value: object) -> object:
-        if value is None:
-            raise PydanticCustomError("null", "must not be null; leave it out instead")
-        return value
+    webhook_url: WebhookUrl | None = None
 
     @field_validator("prompt", "negative_prompt")
     @classmethod
@@ -106,10 +119,10 @@ class _Body(BaseModel):
     @field_validator("metadata")
     @classmethod
     def _clean_metadata(cls, value: dict[str, str]) -> dict[str, str]:
-        return {_label(name): _label(label) for name, label in value.items()}
+        return {check_label(name): check_label(label) for name, label in value.items()}
 
 
-class MusicGenerateBody(_Body):
+class MusicGenerateBody(_MusicBody):
     """The body of ``POST /api/music_generate``."""
 
     durationSeconds: Duration = 30  # noqa: N815
@@ -125,7 +138,7 @@ class MusicGenerateBody(_Body):
         )
 
 
-class MusicGenerateLyriaBody(_Body):
+class MusicGenerateLyriaBody(_MusicBody):
     """The body of ``POST /api/music_generate_lyria``."""
 
     def spec(self) -> MusicSpec:
@@ -137,7 +150,7 @@ class MusicGenerateLyriaBody(_Body):
         )
 
 
-B = TypeVar("B", bound=_Body)
+B = TypeVar("B", bound=Body)
 
 #: Fields that are integers, for forms, where everything arrives as text.
 INTEGER_FIELDS = frozenset({"durationSeconds", "sampleCount", "seed"})
@@ -168,8 +181,11 @@ _ADVICE = {
     "string_type": ("wrong_type", "must be a string."),
     "int_type": ("wrong_type", "must be an integer."),
     "int_from_float": ("wrong_type", "must be a whole number."),
+    "bool_type": ("wrong_type", "must be true or false."),
+    "list_type": ("wrong_type", "must be a list."),
     "dict_type": ("wrong_type", "must be an object of strings."),
     "string_too_short": ("empty", "is empty; say something."),
+    "too_short": ("empty", "is empty; name at least one."),
 }
 
 

@@ -27,6 +27,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from gateway.errors import InvalidRequest
+from gateway.webhooks.addresses import AddressPolicy
 from tests.emulator import start_emulator
 from tests.running import start_gateway
 from tests.specification import PATH, Specification
@@ -60,17 +62,25 @@ schema.config.generation.update(deterministic=True, max_examples=EXAMPLES)
 
 @dataclass(frozen=True)
 class Fuzzed:
-    """A gateway, a key, and one task of that key's that has ended."""
+    """A gateway, a key, one task of that key's that has ended, a webhook endpoint, and a delivery."""
 
     url: str
     key: str
     task: dict[str, Any]
+    endpoint_id: str
+    delivery_id: str
 
     def fill(self, case: schemathesis.Case) -> None:
         """Put what exists in the place of the document's examples."""
         link = urlsplit(self.task["audio_url"])
         query = {name: values[0] for name, values in parse_qs(link.query).items()}
-        real = {"task_id": self.task["task_id"], "name": unquote(link.path.removeprefix("/files/")), **query}
+        real = {
+            "task_id": self.task["task_id"],
+            "endpoint_id": self.endpoint_id,
+            "delivery_id": self.delivery_id,
+            "name": unquote(link.path.removeprefix("/files/")),
+            **query,
+        }
         for values in (case.path_parameters, case.query):
             for name, value in real.items():
                 if values and isinstance(values.get(name), str) and values[name] in EXAMPLE_VALUES:
@@ -87,12 +97,18 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
         key = gateway.create_key()
         headers = {"X-Api-Key": key}
         address = f"{gateway.url}/api/music_generate_lyria"
-        task = httpx.post(address, headers=headers, json={"prompt": "x"}, timeout=60, trust_env=False).json()
+        # Nothing is sent there: the name does not resolve.
+        hook = "https://receiver.invalid/"
+        body = {"prompt": "x", "webhook_url": hook}
+        task = httpx.post(address, headers=headers, json=body, timeout=60, trust_env=False).json()
         assert task["status"] == "succeeded", task
+        hooks = f"{gateway.url}/api/webhooks"
+        endpoint = httpx.post(hooks, headers=headers, json={"url": hook}, trust_env=False).json()
+        deliveries = httpx.get(f"{hooks}/deliveries", headers=headers, trust_env=False).json()["deliveries"]
         gateway.stop()
         gateway.environment |= {"GATEWAY_CONCURRENCY": "0", "GATEWAY_WAIT_S": "0"}
         gateway.start()
-        yield Fuzzed(gateway.url, key, task)
+        yield Fuzzed(gateway.url, key, task, endpoint["id"], deliveries[0]["id"])
 
 
 @schema.parametrize()
@@ -110,11 +126,27 @@ def test_nothing_is_found(case: schemathesis.Case, fuzzed: Fuzzed) -> None:
 
 
 def refused_beyond_the_schema(body: Any) -> bool:
-    """What the document says in words only: a field twice in a form, a length that a model cannot give."""
+    """What the document says in words only.
+
+    A field twice in a form, a length that a model cannot give, an address inside a network.
+    """
     if not isinstance(body, dict):
         return False
     inner = body["body"] if isinstance(body.get("body"), dict) else {}
     fields = {**body, **inner}
     duration = fields.get("durationSeconds")
     long = isinstance(duration, int | float) and duration > LYRIA2_LONGEST_S
-    return bool(set(body) & set(inner)) or (long and fields.get("model") == "lyria-002")
+    address = fields.get("webhook_url", fields.get("url"))
+    return (
+        bool(set(body) & set(inner))
+        or (long and fields.get("model") == "lyria-002")
+        or (isinstance(address, str) and not is_on_the_open_internet(address))
+    )
+
+
+def is_on_the_open_internet(url: str) -> bool:
+    try:
+        AddressPolicy().check_url(url, "url")
+    except InvalidRequest:
+        return False
+    return True
