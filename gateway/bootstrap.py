@@ -22,6 +22,8 @@ import httpx
 from gateway import __version__
 from gateway.accounts.authentication import Authenticator
 from gateway.accounts.books import Books
+from gateway.accounts.counts import open_counts
+from gateway.accounts.guard import Guard, GuardPolicy
 from gateway.accounts.keyring import Keyring
 from gateway.accounts.lastuse import LastUse
 from gateway.accounts.tenants import Tenants
@@ -92,6 +94,7 @@ class Services:
     books: Books
     last_use: LastUse
     authenticator: Authenticator
+    guard: Guard
     tasks: TaskService
     runner: Runner
     chores: Chores
@@ -210,6 +213,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             books=office.books,
             last_use=last_use,
             authenticator=authenticator,
+            guard=_open_guard(settings, metrics, clock, stack),
             tasks=tasks,
             runner=runner,
             chores=_make_chores(clock, Sweeper(database, signals, metrics, clock), last_use),
@@ -256,6 +260,16 @@ def _make_chores(clock: Clock, sweeper: Sweeper, last_use: LastUse) -> Chores:
             Chore("noting the use of keys", _NOTE_EVERY_S, last_use.flush, at_end=True),
         ),
     )
+
+
+def _open_guard(settings: Settings, metrics: Metrics, clock: Clock, stack: AsyncExitStack) -> Guard:
+    policy = GuardPolicy(
+        settings.reads_per_minute, settings.bad_keys_per_minute, settings.limits_on_error == "refuse"
+    )
+    url = settings.limits_url.get_secret_value()
+    guard = Guard(partial(open_counts, url, clock), policy, metrics.guard, clock)
+    stack.push_async_callback(guard.close)
+    return guard
 
 
 def _http_client(settings: Settings) -> httpx.AsyncClient:

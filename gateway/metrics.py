@@ -1,7 +1,7 @@
 """Every Prometheus metric, declared once, with closed label values."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -39,6 +39,47 @@ class CallMetrics:
     def on_call(self, kind: ModelKind, outcome: str, seconds: float, size_bytes: int) -> None:  # noqa: ARG002
         """``outcome`` knows nothing of storage: `Metrics.call_ended` is told the whole one."""
         self._metrics.answered(kind, self._mode, seconds, size_bytes)
+
+
+class GuardName(StrEnum):
+    """What the abuse guard counts; also the name of the limit in RateLimit headers."""
+
+    READS = "reads"
+    BAD_KEYS = "bad_keys"
+
+
+class Uncounted(StrEnum):
+    """What became of a request that the abuse guard could not count."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+
+
+class GuardMetrics:
+    """What the abuse guard refused, and what it could not count. ``counter`` makes counters."""
+
+    def __init__(self, counter: Callable[..., Counter]) -> None:
+        self._refused = counter(
+            "gateway_guard_refused_total",
+            "Requests refused by the abuse guard, by what it guards: reads, or bad_keys.",
+            "guard",
+        )
+        self._uncounted = counter(
+            "gateway_guard_uncounted_total",
+            "Requests that the abuse guard could not count, by guard and by what became of them.",
+            "guard",
+            "outcome",
+        )
+        for guard in GuardName:
+            self._refused.labels(guard.value)
+            for outcome in Uncounted:
+                self._uncounted.labels(guard.value, outcome.value)
+
+    def refused(self, guard: GuardName) -> None:
+        self._refused.labels(guard.value).inc()
+
+    def not_counted(self, guard: GuardName, outcome: Uncounted) -> None:
+        self._uncounted.labels(guard.value, outcome.value).inc()
 
 
 class Metrics:
@@ -94,6 +135,7 @@ class Metrics:
         self._stored_bytes = self._counter(
             "gateway_stored_bytes_total", "Bytes of audio put into storage, by model.", "model"
         )
+        self.guard = GuardMetrics(self._counter)
         self.scrape_incomplete = self._counter(
             "gateway_scrapes_incomplete_total",
             "Scrapes that had to leave the queue out because the database did not answer.",

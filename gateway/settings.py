@@ -4,16 +4,24 @@ The environment variable is ``GATEWAY_`` plus the name in capitals, except HOST,
 STORAGE_EMULATOR_HOST, which the world has named already.
 """
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.model import MICROS_PER_USD, Deployment, ModelKind
 
 SQLITE_SCHEME = "sqlite+aiosqlite:///"
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised, not to be bound
+
+
+#: Proxies in a row that can be told apart.
+MOST_PROXIES = 20
+
+Network = IPv4Network | IPv6Network
 
 
 class Settings(BaseSettings):
@@ -99,6 +107,23 @@ class Settings(BaseSettings):
     default_max_queued: int = Field(
         100, ge=1, description="Queued tasks of a tenant that names no limit of its own."
     )
+    reads_per_minute: int = Field(
+        1200, ge=0, description="GET requests under `/api` a minute with one key; 0 is no limit."
+    )
+    bad_keys_per_minute: int = Field(
+        60, ge=0, description="Requests without a valid key a minute from one address; 0 is no limit."
+    )
+    limits_url: SecretStr = Field(
+        SecretStr(""),
+        description="`redis://`, `rediss://` or `unix://`: all instances count there; empty: each in memory.",
+    )
+    limits_on_error: Literal["allow", "refuse"] = Field(
+        "allow", description="What becomes of requests that Redis did not count in time; `refuse` is a 503."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Proxies in front: how many, or their networks (CIDR, commas); Cloud Run is `1`.",
+    )
     grace_s: float = Field(
         8.0, ge=0, description="Seconds to finish running work after SIGTERM; Cloud Run kills at 10."
     )
@@ -121,6 +146,19 @@ class Settings(BaseSettings):
         if self.storage_url and not self.storage_url.startswith(("file:///", "gs://")):
             raise ValueError("GATEWAY_STORAGE_URL must begin with file:/// or gs://")
         return self
+
+    @field_validator("limits_url")
+    @classmethod
+    def _is_of_redis(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and not _names_redis(url.get_secret_value()):
+            raise ValueError("write redis://HOST:PORT/NUMBER, rediss://HOST:PORT/NUMBER or unix:///PATH")
+        return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_proxies(cls, text: str) -> str:
+        parse_proxies(text)
+        return text
 
     @property
     def database_path(self) -> Path:
@@ -167,6 +205,31 @@ class Settings(BaseSettings):
                 )
             )
         return tuple(found)
+
+
+def parse_proxies(text: str) -> int | tuple[Network, ...]:
+    """How many proxies stand in front, or the networks they are in. Raises `ValueError`."""
+    if not text.strip():
+        return 0
+    if text.strip().isdecimal():
+        hops = int(text)
+        if hops > MOST_PROXIES:
+            raise ValueError(f"at most {MOST_PROXIES} proxies in a row")
+        return hops
+    return tuple(ip_network(part.strip()) for part in text.split(","))
+
+
+def _names_redis(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return parts.hostname is None and len(parts.path) > 1
+    number = parts.path.removeprefix("/")
+    is_place = bool(parts.hostname) and port != 0 and (not number or number.isdecimal())
+    return parts.scheme in {"redis", "rediss"} and is_place
 
 
 def variable_name(field: str) -> str:

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gateway.db.migrate import migrate
 from gateway.settings import Settings
 from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller, serving
 from tests.emulator import RunningEmulator, start_emulator
+from tests.redis import RunningRedis, start_redis, why_unavailable
 from tests.secrecy import Watch, WatchedLog
 from tests.shell import Shell, TenantShell
 from tests.specification import Specification
@@ -117,6 +119,22 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     async with open_services(settings) as opened:
         yield opened
         await opened.runner.drain()
+
+
+@pytest.fixture(scope="session")
+def _redis_process() -> Iterator[RunningRedis]:
+    if reason := why_unavailable():
+        pytest.skip(reason)
+    # A socket's path is short: the directories of tests may be too deep for one.
+    with tempfile.TemporaryDirectory() as directory, start_redis(Path(directory)) as redis:
+        yield redis
+
+
+@pytest.fixture
+def redis(_redis_process: RunningRedis) -> RunningRedis:
+    """A Redis with nothing in it. A test that kills it starts it again."""
+    _redis_process.command("FLUSHALL")
+    return _redis_process
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ import uvicorn
 from gateway import __version__
 from gateway.bootstrap import Services, open_services
 from gateway.errors import ConfigurationError
-from gateway.settings import Settings
+from gateway.settings import Settings, parse_proxies
+from gateway.web.addresses import ClientAddresses
 from gateway.web.app import Apis, create_app
 from gateway.web.callers import Callers
 from gateway.web.files import FileApi
@@ -90,6 +91,8 @@ async def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            # It would believe whoever is on this machine; `ClientAddresses` is told which proxies are ours.
+            proxy_headers=False,
             timeout_graceful_shutdown=round(settings.grace_s) + _LAST_ANSWERS_S,
         )
         server = GatewayServer(config, lambda: announce(services))
@@ -133,10 +136,12 @@ def _end_on_signals(server: uvicorn.Server, services: Services) -> Callable[[], 
 
 
 def _apis(settings: Settings, services: Services) -> Apis:
+    addresses = ClientAddresses(parse_proxies(settings.trusted_proxies))
+    callers = Callers(services.authenticator, services.guard, addresses)
     checks = {"database": services.check_database, "storage": services.storage.check}
     return Apis(
         music=MusicApi(
-            Callers(services.authenticator),
+            callers,
             services.tasks,
             services.clock,
             public_url=settings.effective_public_url,
