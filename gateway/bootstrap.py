@@ -27,6 +27,7 @@ from gateway.accounts.guard import Guard, GuardPolicy
 from gateway.accounts.keyring import Keyring
 from gateway.accounts.lastuse import LastUse
 from gateway.accounts.tenants import Tenants
+from gateway.accounts.usage import UsageReports
 from gateway.companion import Companion
 from gateway.db import work
 from gateway.db.engine import Database
@@ -44,6 +45,7 @@ from gateway.storage.local import LocalStorage
 from gateway.storage.signers import EmulatorSigner, signer_for
 from gateway.storage.signing import Signer
 from gateway.tasks.admission import Defaults
+from gateway.tasks.archive import TaskArchive
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
@@ -51,6 +53,7 @@ from gateway.tasks.repeating import Chore, Chores
 from gateway.tasks.runner import Runner, RunnerPolicy
 from gateway.tasks.service import TaskPolicy, TaskService
 from gateway.tasks.signals import Signals
+from gateway.tasks.standing import Standings
 from gateway.tasks.sweeper import Sweeper
 from gateway.upstream.client import VertexClient
 from gateway.upstream.lyria2 import Lyria2
@@ -92,10 +95,13 @@ class Services:
     tenants: Tenants
     keyring: Keyring
     books: Books
+    usage: UsageReports
+    standings: Standings
     last_use: LastUse
     authenticator: Authenticator
     guard: Guard
     tasks: TaskService
+    archive: TaskArchive
     runner: Runner
     chores: Chores
     signals: Signals
@@ -138,11 +144,13 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What administers tenants, keys and money: all that commands need."""
+    """What administers tenants, keys, money and tasks: all that commands need."""
 
     tenants: Tenants
     keyring: Keyring
     books: Books
+    usage: UsageReports
+    archive: TaskArchive
 
 
 @asynccontextmanager
@@ -161,6 +169,8 @@ async def _make_office(
         Tenants(database, clock, IdMaker(clock, secrets.token_bytes)),
         Keyring(database, clock, secrets.choice, secret, forget),
         Books(database, clock),
+        UsageReports(database, clock),
+        TaskArchive(database),
     )
 
 
@@ -179,6 +189,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         metrics = Metrics(__version__)
         signals = Signals()
         catalog = Catalog(settings.deployments())
+        defaults = Defaults(settings.default_rpm, settings.default_max_queued)
         new_id = IdMaker(clock, secrets.token_bytes)
         models = _make_models(settings, clock, http, identity.tokens, metrics, stack)
         pipeline = Pipeline(
@@ -193,7 +204,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             database, storage, catalog, runner, signals, metrics, clock, new_id,
             lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
             TaskPolicy(
-                Defaults(settings.default_rpm, settings.default_max_queued),
+                defaults,
                 settings.task_timeout_s,
                 settings.emulated,
                 settings.test_keys,
@@ -211,10 +222,13 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             tenants=office.tenants,
             keyring=office.keyring,
             books=office.books,
+            usage=office.usage,
+            standings=Standings(database, catalog, clock, defaults, emulated=settings.emulated),
             last_use=last_use,
             authenticator=authenticator,
             guard=_open_guard(settings, metrics, clock, stack),
             tasks=tasks,
+            archive=office.archive,
             runner=runner,
             chores=_make_chores(clock, Sweeper(database, signals, metrics, clock), last_use),
             signals=signals,

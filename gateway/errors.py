@@ -6,7 +6,8 @@
     │   ├── BodyTooLarge
     │   └── UnsupportedMedia
     ├── Unauthorized            no key, not a key of ours (never says which), or one that was stopped
-    ├── Forbidden               the key is good, but may not do this
+    │   └── NotAnAdmin          no admin token, or not one of ours
+    ├── Forbidden               the key is good, but may not do this; or nobody may
     ├── NotFound                no such thing *of yours*
     ├── Conflict                it contradicts what is there already
     ├── LimitReached            a limit of the key or tenant; says when to come back
@@ -37,6 +38,7 @@ class ErrorCode(StrEnum):
     KEY_DISABLED = "key_disabled"
     TENANT_SUSPENDED = "tenant_suspended"
     NOT_ALLOWED = "not_allowed"
+    ADMIN_CLOSED = "admin_closed"
     TEST_KEYS_OFF = "test_keys_off"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
@@ -123,6 +125,10 @@ class UnsupportedMedia(RequestError):  # noqa: N818
 
 class Unauthorized(GatewayError):  # noqa: N818
     code = ErrorCode.UNAUTHORIZED
+
+
+class NotAnAdmin(Unauthorized):  # noqa: N818
+    pass
 
 
 class Forbidden(GatewayError):  # noqa: N818

@@ -71,7 +71,8 @@ class ModelKind(StrEnum):
 class Deployment:
     """Somewhere a model can be called: a publisher model in a location, or an endpoint of ours.
 
-    ``price_micros`` is the list price of one clip in millionths of a dollar.
+    Both are of one clip, in millionths of a dollar: ``price_micros`` is the list price, ``cost_micros`` what
+    the provider takes.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Deployment:
     location: str
     endpoint: str | None
     price_micros: int
+    cost_micros: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,23 @@ class Periods:
 
     def all(self) -> tuple[str, ...]:
         return tuple(self.named(window) for window in BudgetWindow)
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """Local time is UTC plus ``offset_ms`` for moments before ``until_ms``, after the one before it."""
+
+    until_ms: int
+    offset_ms: int
+
+
+class Dimension(StrEnum):
+    """What usage may be grouped by."""
+
+    TENANT = "tenant"
+    KEY = "key"
+    MODEL = "model"
+    DAY = "day"
 
 
 class EntryKind(StrEnum):
@@ -348,6 +367,14 @@ class Principal:
     scopes: frozenset[Scope] = ALL_SCOPES
     mode: KeyMode = KeyMode.LIVE
     allowed_models: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of a list ended: the moment of its last item's making, and its id."""
+
+    at_ms: int
+    id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,15 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.model import MICROS_PER_USD, Deployment, ModelKind
+from gateway.model import MICROS_PER_USD, Deployment, ModelKind, parse_millionths
 
 SQLITE_SCHEME = "sqlite+aiosqlite:///"
+# What `parse_millionths` takes, less the sign; or nothing.
+_EXACT_USD = r"^([0-9]{1,9}(\.[0-9]{1,6})?)?$"
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised, not to be bound
+ADMIN_TOKEN_CHARS = 32
+# What an API key begins with: whoever held that key would be an administrator too.
+_KEY_PREFIX = "mg_"
 
 
 #: Proxies in a row that can be told apart.
@@ -27,7 +32,14 @@ Network = IPv4Network | IPv6Network
 class Settings(BaseSettings):
     """Frozen; unknown ``GATEWAY_*`` names are the command line's to refuse (see `unknown_names`)."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="ignore", env_file=None)
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_",
+        frozen=True,
+        extra="ignore",
+        env_file=None,
+        # Some inputs are secrets, and so are wrong ones.
+        hide_input_in_errors=True,
+    )
 
     data_dir: Path = Field(Path("data"), description="Where embedded things live: database, audio, secret.")
     database_url: str = Field(
@@ -75,6 +87,16 @@ class Settings(BaseSettings):
     )
     lyria2_price_usd: float = Field(0.06, ge=0, description="Price of one Lyria 2 clip in dollars.")
     musicgen_price_usd: float = Field(0.0, ge=0, description="Price of one MusicGen clip in dollars.")
+    lyria2_cost_usd: str = Field(
+        "",
+        pattern=_EXACT_USD,
+        description="What Google takes for one Lyria 2 clip in dollars; empty means the price.",
+    )
+    musicgen_cost_usd: str = Field(
+        "",
+        pattern=_EXACT_USD,
+        description="What one MusicGen clip costs you in dollars; empty means the price.",
+    )
     signing_secret: SecretStr | None = Field(
         None,
         min_length=32,
@@ -89,6 +111,17 @@ class Settings(BaseSettings):
     port: int = Field(
         8080, ge=0, le=65_535, validation_alias=AliasChoices("PORT"), description="Port to listen on."
     )
+    admin_token: SecretStr | None = Field(
+        None,
+        description="Opens the admin API; several between commas while one replaces another; none: closed.",
+    )
+    admin_api: Literal["on", "off"] = Field(
+        "on", description="`off` takes the admin API away altogether, whatever tokens there are."
+    )
+    admin_port: int = Field(
+        0, ge=0, le=65_535, description="A port of its own for the admin API; 0 serves it on PORT."
+    )
+    admin_host: str = Field("127.0.0.1", description="Address to listen on for that port.")
     concurrency: int = Field(8, ge=0, le=1000, description="Tasks this process runs at once; 0 runs none.")
     lease_s: float = Field(
         60.0, ge=1, description="Seconds a claimed task may go without renewal before another worker has it."
@@ -137,6 +170,26 @@ class Settings(BaseSettings):
         description="Not empty: commands use no colours on terminals either (no-color.org).",
     )
 
+    @field_validator("admin_token")
+    @classmethod
+    def _are_admin_tokens(cls, value: SecretStr | None) -> SecretStr | None:
+        tokens = _split(value)
+        for number, token in enumerate(tokens, 1):
+            which = f"token {number} of {len(tokens)}"
+            if len(token) < ADMIN_TOKEN_CHARS:
+                raise ValueError(f"{which} has fewer than {ADMIN_TOKEN_CHARS} characters")
+            if not token.isascii() or not token.isprintable() or " " in token:
+                raise ValueError(f"{which} has characters that cannot be sent; use letters and digits")
+            if token.startswith(_KEY_PREFIX):
+                raise ValueError(f"{which} looks like an API key; an admin token must be none")
+        return value
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> "Settings":
+        if self.admin_port and self.admin_port == self.port:
+            raise ValueError("GATEWAY_ADMIN_PORT is PORT already; leave it 0 to serve both there")
+        return self
+
     @model_validator(mode="after")
     def _known_schemes(self) -> "Settings":
         if self.database_url and not self.database_url.startswith(SQLITE_SCHEME):
@@ -174,6 +227,11 @@ class Settings(BaseSettings):
         return self.public_url.rstrip("/") or f"http://{host}:{self.port}"
 
     @property
+    def admin_tokens(self) -> tuple[str, ...]:
+        """Each of them in clear: to be hashed, and not to be kept."""
+        return _split(self.admin_token)
+
+    @property
     def emulated(self) -> bool:
         """Whether the music cannot come from Google: nothing of Google's answers unauthenticated calls."""
         return self.google_auth == "anonymous"
@@ -182,6 +240,7 @@ class Settings(BaseSettings):
         """Where models can be called, in order of preference for the standard route."""
         found = []
         if self.musicgen_endpoint:
+            price_micros = round(self.musicgen_price_usd * MICROS_PER_USD)
             _, project, _, location, _, _ = self.musicgen_endpoint.split("/")
             found.append(
                 Deployment(
@@ -190,10 +249,12 @@ class Settings(BaseSettings):
                     project=project,
                     location=location,
                     endpoint=self.musicgen_endpoint,
-                    price_micros=round(self.musicgen_price_usd * MICROS_PER_USD),
+                    price_micros=price_micros,
+                    cost_micros=_micros(self.musicgen_cost_usd, price_micros),
                 )
             )
         if self.project:
+            price_micros = round(self.lyria2_price_usd * MICROS_PER_USD)
             found.append(
                 Deployment(
                     name="lyria-002",
@@ -201,7 +262,8 @@ class Settings(BaseSettings):
                     project=self.project,
                     location=self.location,
                     endpoint=None,
-                    price_micros=round(self.lyria2_price_usd * MICROS_PER_USD),
+                    price_micros=price_micros,
+                    cost_micros=_micros(self.lyria2_cost_usd, price_micros),
                 )
             )
         return tuple(found)
@@ -230,6 +292,15 @@ def _names_redis(url: str) -> bool:
     number = parts.path.removeprefix("/")
     is_place = bool(parts.hostname) and port != 0 and (not number or number.isdecimal())
     return parts.scheme in {"redis", "rediss"} and is_place
+
+
+def _micros(usd: str, default_micros: int) -> int:
+    return parse_millionths(usd) if usd else default_micros
+
+
+def _split(secret: SecretStr | None) -> tuple[str, ...]:
+    parts = secret.get_secret_value().split(",") if secret is not None else []
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def variable_name(field: str) -> str:

@@ -23,9 +23,13 @@ from gateway.settings import Settings
 from gateway.web.app import Apis, create_app
 from gateway.web.protocol import protocol_class
 from tests.factories import ACT
+from tests.secrecy import issue
 from tests.specification import Specification
 
 BASE_URL = "http://gateway"
+#: Opens the admin API of a gateway under test, and turns up nowhere else.
+ADMIN_TOKEN = issue("administers-the-gateways-under-test")
+ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 WAIT_S = 30.0
 
 
@@ -56,6 +60,10 @@ class Caller:
     services: Services
     tenant_id: str
     key: str
+
+    @property
+    def key_id(self) -> str:
+        return self.key.split("_")[2]
 
     async def post(self, path: str = "/api/music_generate", **request: Any) -> httpx.Response:
         headers = {"X-Api-Key": self.key, **request.pop("headers", {})}
@@ -88,6 +96,52 @@ class Caller:
         assert response.status_code == 200, response.text
         assert response.json()["finished_at"] is not None, response.text
         return dict(response.json())
+
+
+@dataclass(frozen=True)
+class Administrator:
+    """A client of the admin API that sends a token."""
+
+    client: httpx.AsyncClient
+    services: Services
+
+    async def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        headers = {**ADMIN, **request.pop("headers", {})}
+        return await self.client.request(method, f"/admin/api{path}", headers=headers, **request)
+
+    async def told(self, method: str, path: str, status: int = 200, **request: Any) -> dict[str, Any]:
+        """The answer's document."""
+        response = await self.ask(method, path, **request)
+        assert response.status_code == status, response.text
+        return dict(response.json())
+
+    async def faults(self, method: str, path: str, **request: Any) -> dict[str, str]:
+        """What is said of each field of a request that is refused: its code, by name."""
+        document = await self.told(method, path, 400, **request)
+        return {fault["field"]: fault["code"] for fault in document["errors"]}
+
+    async def pages(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        """Everything on a list, page by page."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self.told("GET", path, params=query)
+            found += page["data"]
+            if page["next_cursor"] is None:
+                return found
+            assert len(page["data"]) == query["limit"]
+            query["cursor"] = page["next_cursor"]
+
+    async def make_tenant(self, name: str = "acme", **terms: Any) -> str:
+        return str((await self.told("POST", "/tenants", 201, json={"name": name, **terms}))["id"])
+
+    async def make_key(self, tenant_id: str, **terms: Any) -> dict[str, Any]:
+        body = {"tenant_id": tenant_id, "name": "key", **terms}
+        return await self.told("POST", "/keys", 201, json=body)
+
+    async def acts(self) -> list[tuple[str, str]]:
+        """What the audit log has, oldest first: actions and targets."""
+        entries = await self.services.books.audit_log(None, limit=1000)
+        return [(entry.action, entry.target) for entry in reversed(entries)]
 
 
 async def make_caller(client: httpx.AsyncClient, services: Services, name: str, **limits: int) -> Caller:

@@ -17,7 +17,17 @@ from gateway.bootstrap import Services, open_services
 from gateway.db.engine import Database
 from gateway.db.migrate import migrate
 from gateway.settings import Settings
-from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller, serving
+from tests.api import (
+    ADMIN_TOKEN,
+    BASE_URL,
+    Administrator,
+    Caller,
+    checked_client,
+    make_apis,
+    make_app,
+    make_caller,
+    serving,
+)
 from tests.emulator import RunningEmulator, start_emulator
 from tests.redis import RunningRedis, start_redis, why_unavailable
 from tests.secrecy import Watch, WatchedLog
@@ -110,6 +120,7 @@ def settings(tmp_path: Path, emulator: RunningEmulator, _migrated_file: Path) ->
         wait_s=30,
         default_rpm=10_000,
         default_max_queued=10_000,
+        admin_token=ADMIN_TOKEN,
     )
 
 
@@ -192,6 +203,12 @@ async def caller(client: httpx.AsyncClient, services: Services) -> Caller:
 async def stranger(client: httpx.AsyncClient, services: Services) -> Caller:
     """Another tenant with a key."""
     return await make_caller(client, services, "other")
+
+
+@pytest.fixture
+async def admin(client: httpx.AsyncClient, services: Services) -> Administrator:
+    """An administrator; nothing was done yet."""
+    return Administrator(client, services)
 
 
 @pytest.fixture

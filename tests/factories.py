@@ -92,6 +92,7 @@ def a_deployment(kind: ModelKind = ModelKind.LYRIA2, **changes: Any) -> Deployme
         "location": "us-central1",
         "endpoint": None,
         "price_micros": 60_000,
+        "cost_micros": 60_000,
     }
     if kind is ModelKind.MUSICGEN:
         values["endpoint"] = "projects/test-project/locations/us-central1/endpoints/7"

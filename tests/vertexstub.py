@@ -28,10 +28,10 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TWO = MusicSpec("a calm piano", sample_count=2)
 ONE = MusicSpec("a calm piano")
 
-LYRIA = Deployment("lyria", ModelKind.LYRIA2, "acme-music-prod", "us-central1", None, 60_000)
+LYRIA = Deployment("lyria", ModelKind.LYRIA2, "acme-music-prod", "us-central1", None, 60_000, 60_000)
 MUSICGEN = Deployment(
     "mg", ModelKind.MUSICGEN, "acme-music-prod", "us-central1",
-    "projects/acme-music-prod/locations/us-central1/endpoints/4711", 20_000,
+    "projects/acme-music-prod/locations/us-central1/endpoints/4711", 20_000, 20_000,
 )  # fmt: skip
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from gateway.accounts import keys
 from gateway.db import accounts
-from gateway.db.accounts import Credential
+from gateway.db.accounts import Caller, Credential
 from gateway.db.batching import BatchReader
-from gateway.db.engine import Database
+from gateway.db.engine import Database, Tx
 from gateway.errors import ErrorCode, Unauthorized
 from gateway.model import ApiKey, KeyState, Principal
 from gateway.ports import Clock
@@ -122,6 +122,15 @@ def check_usable(key: ApiKey, now_ms: int) -> None:
     if state in _STOPPED:
         code, detail = _STOPPED[state]
         raise Unauthorized(detail, code=code)
+
+
+def usable_caller(tx: Tx, key_id: str, now_ms: int) -> Caller:
+    """The key as it is in this transaction, and its tenant. Raises `Unauthorized` when it was stopped."""
+    caller = accounts.get_caller(tx, key_id)
+    if caller is None:
+        raise Unauthorized("There is no such API key any more; ask your platform team for another.")
+    check_usable(caller.key, now_ms)
+    return caller
 
 
 def _models(credential: Credential) -> frozenset[str] | None:

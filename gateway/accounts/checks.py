@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from gateway.accounts import keys
 from gateway.accounts.calendar import is_zone
 from gateway.errors import FieldError, InvalidRequest
 from gateway.model import ApiKey, AudioFormat, BudgetWindow, ModelKind, Tenant
@@ -10,9 +11,9 @@ from gateway.model import ApiKey, AudioFormat, BudgetWindow, ModelKind, Tenant
 NAME_CHARS = 100
 TAGS = 20
 TAG_CHARS = 50
-_MOST = 1_000_000
-_MOST_MICROS = 10**15
-_MOST_DAYS = 36_500
+MOST_OF_A_LIMIT = 1_000_000
+MOST_MICROS = 10**15
+MOST_DAYS = 36_500
 # Enough to tell an address from a slip; whether it exists only a message could tell.
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 _EMAIL_CHARS = 254
@@ -31,11 +32,13 @@ def tenant_faults(tenant: Tenant) -> Iterator[FieldError]:
         yield FieldError(
             "zone", "unknown", f"{tenant.zone!r} is not a time zone; write one like Europe/Berlin."
         )
-    if not 0 <= tenant.price_ppm <= _MOST_MICROS:
-        yield FieldError("price_multiplier", "out_of_range", "must be 0 or more, and below a billion.")
+    if not 0 <= tenant.price_ppm <= MOST_MICROS:
+        yield FieldError(
+            "price_ppm", "out_of_range", f"must be 0 to {MOST_MICROS} millionths of list prices."
+        )
     for limit in ("rpm", "max_concurrent", "max_queued", "weight"):
-        yield from _count_faults(limit, getattr(tenant, limit), _MOST)
-    yield from _count_faults("retention_days", tenant.retention_days, _MOST_DAYS)
+        yield from _count_faults(limit, getattr(tenant, limit), MOST_OF_A_LIMIT)
+    yield from _count_faults("retention_days", tenant.retention_days, MOST_DAYS)
     yield from _choice_faults("allowed_models", tenant.allowed_models, ModelKind)
     yield from _choice_faults("allowed_formats", tenant.allowed_formats, AudioFormat)
     if any(not 1 <= percent <= 100 for percent in tenant.warn_percents):  # noqa: PLR2004 - of a hundred
@@ -46,6 +49,7 @@ def key_faults(key: ApiKey) -> Iterator[FieldError]:
     yield from name_faults(key.name)
     if len(key.owner) > NAME_CHARS or not key.owner.isprintable():
         yield FieldError("owner", "invalid", f"must have at most {NAME_CHARS} printable characters.")
+    yield from secret_faults("owner", key.owner)
     if len(key.tags) > TAGS:
         yield FieldError("tags", "too_long", f"must have at most {TAGS} entries.")
     if any(not 1 <= len(tag) <= TAG_CHARS or not tag.isprintable() for tag in key.tags):
@@ -53,22 +57,31 @@ def key_faults(key: ApiKey) -> Iterator[FieldError]:
     if not key.scopes:
         yield FieldError("scopes", "empty", "is empty; a key needs generate, read or both.")
     for limit in ("rpm", "max_queued"):
-        yield from _count_faults(limit, getattr(key, limit), _MOST)
+        yield from _count_faults(limit, getattr(key, limit), MOST_OF_A_LIMIT)
     yield from _choice_faults("allowed_models", key.allowed_models, ModelKind)
 
 
 def name_faults(name: str) -> Iterator[FieldError]:
     if not name or len(name) > NAME_CHARS or not name.isprintable():
         yield FieldError("name", "invalid", f"must have 1 to {NAME_CHARS} printable characters.")
+    yield from secret_faults("name", name)
+
+
+def secret_faults(field: str, text: str) -> Iterator[FieldError]:
+    """What is kept in clear, and told in lists and in the audit log, must hold no key."""
+    if keys.found_in(text):
+        detail = "has an API key in it; take it out, and rotate that key if others could read this."
+        yield FieldError(field, "contains_key", detail)
 
 
 def email_faults(email: str) -> Iterator[FieldError]:
+    yield from secret_faults("email", email)
     if len(email) > _EMAIL_CHARS or not email.isprintable() or not _EMAIL.fullmatch(email):
         yield FieldError("email", "invalid", f"{email!r} is not an address like ada@example.com.")
 
 
 def budget_faults(window: BudgetWindow, limit_micros: int) -> Iterator[FieldError]:
-    if not 0 <= limit_micros <= _MOST_MICROS:
+    if not 0 <= limit_micros <= MOST_MICROS:
         yield FieldError(
             f"budgets.{window.value}", "out_of_range", "must be 0 or more, and below a billion dollars."
         )

@@ -1,25 +1,21 @@
 """What an operator does with API keys: create, bound, disable, rotate, revoke."""
 
-import hashlib
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
-from gateway.accounts import checks, keys, pictures
+from gateway.accounts import checks, derived, keys, pictures
 from gateway.accounts.checks import require
 from gateway.accounts.grants import Grant, excesses, grant_of_tenant, narrowed
 from gateway.accounts.tenants import require_tenant
 from gateway.db import accounts, audit
+from gateway.db.accounts import KeyFilter
 from gateway.db.engine import Database, Tx
 from gateway.errors import Conflict, ErrorCode, FieldError, InvalidRequest, NotFound
-from gateway.model import Act, ApiKey, KeyMode, KeyState, RetiredSecret, Scope
+from gateway.model import Act, ApiKey, KeyMode, KeyState, Place, RetiredSecret, Scope
 from gateway.ports import Clock
 
 LONGEST_OVERLAP_S = 30 * 86_400
-#: Of the name that a caller gives a rotation.
-ROTATION_NAME_CHARS = 255
-_PURPOSE = b"api key rotation\0"
 
 
 class KeyTerms(TypedDict, total=False):
@@ -36,12 +32,25 @@ class KeyTerms(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """A new key and its text. ``repeated`` when the request's name had made it before."""
+
+    key: ApiKey
+    text: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Rotated:
-    """A key with a new secret, whose text is in ``text``; the one before opens it until ``old_until_ms``."""
+    """A key with a new secret, whose text is in ``text``; the one before opens it until ``old_until_ms``.
+
+    ``repeated`` when the rotation's name had been given before.
+    """
 
     key: ApiKey
     text: str
     old_until_ms: int
+    repeated: bool = False
 
 
 class Keyring:
@@ -79,25 +88,38 @@ class Keyring:
         Whatever it leaves open is bounded as its ``creator`` is.
         """
         minted = keys.mint(self._choose, mode)
-        now_ms = self._clock.now_ms()
-        new = ApiKey(
-            id=minted.public_id,
-            tenant_id=tenant_id,
-            name="",
-            sha256=minted.sha256,
-            created_at_ms=now_ms,
-            mode=mode,
-            created_by=act.actor,
-        )
-        asked = _with_terms(new, terms, now_ms)
+        asked = self._asked(act, tenant_id, minted, mode, terms)
+        key = await self._database.write(lambda tx: self._insert(tx, act, asked, creator))
+        return key, minted.text
 
-        def write(tx: Tx) -> ApiKey:
-            key = _bounded(tx, asked, creator)
-            accounts.insert_key(tx, key)
-            self._record(tx, act, "key.create", key, None, pictures.of_key(key))
-            return key
+    async def create_named(
+        self,
+        act: Act,
+        tenant_id: str,
+        request_name: str,
+        *,
+        mode: KeyMode = KeyMode.LIVE,
+        creator: Grant | None = None,
+        **terms: Unpack[KeyTerms],
+    ) -> Made:
+        """As `create`, safe to repeat: under the same name the same request gives the same key and text.
 
-        return await self._database.write(write), minted.text
+        Both are derived from the name, and neither the text nor the name is kept. Raises `Conflict` for
+        another request of that name, and once a rotation has replaced the secret.
+        """
+        derived.check_name(request_name)
+        minted = derived.named_key(self._rotation_secret, tenant_id, request_name, mode)
+        asked = self._asked(act, tenant_id, minted, mode, terms)
+        wanted = replace(asked, rotation_sha256=derived.fingerprint(asked))
+
+        def write(tx: Tx) -> Made:
+            there = accounts.get_key(tx, minted.public_id)
+            if there is None:
+                return Made(self._insert(tx, act, wanted, creator), minted.text)
+            _check_repeats(there, wanted)
+            return Made(there, minted.text, repeated=True)
+
+        return await self._database.write(write)
 
     async def update(
         self,
@@ -134,7 +156,7 @@ class Keyring:
         now_ms = self._clock.now_ms()
 
         def write(tx: Tx) -> bool:
-            before = _require_key(tx, key_id, tenant_id)
+            before = require_key(tx, key_id, tenant_id)
             if not accounts.revoke_key(tx, key_id, now_ms=now_ms):
                 return False
             after = pictures.of_key(replace(before, revoked_at_ms=now_ms))
@@ -159,13 +181,17 @@ class Keyring:
         Named, it can be repeated: as long as no other rotation came after it, the same name gives the same
         text, because that is derived from the name and kept nowhere. A secret never outlives its key.
         """
-        _check_rotation(overlap_s, name)
+        if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
+            detail = f"must be 0 to {LONGEST_OVERLAP_S} seconds."
+            raise InvalidRequest((FieldError("overlap_s", "out_of_range", detail),))
+        if name is not None:
+            derived.check_name(name)
 
         def write(tx: Tx) -> Rotated:
-            key = _require_key(tx, key_id, tenant_id)
+            key = require_key(tx, key_id, tenant_id)
             minted, name_sha256 = self._next_secret(key, name)
             if name_sha256 is not None and key.rotation_sha256 == name_sha256:
-                return Rotated(key, minted.text, _old_until(tx, key))
+                return Rotated(key, minted.text, _old_until(tx, key), repeated=True)
             return self._rotate(tx, act, key, minted, name_sha256, overlap_s)
 
         rotated = await self._database.write(write)
@@ -173,19 +199,53 @@ class Keyring:
         return rotated
 
     async def get(self, key_id: str, *, tenant_id: str | None = None) -> ApiKey:
-        return await self._database.read(lambda tx: _require_key(tx, key_id, tenant_id))
+        return await self._database.read(lambda tx: require_key(tx, key_id, tenant_id))
 
-    async def list(self, tenant_id: str | None) -> tuple[ApiKey, ...]:
-        return await self._database.read(lambda tx: accounts.list_keys(tx, tenant_id))
+    async def list(
+        self,
+        tenant_id: str | None,
+        *,
+        state: KeyState | None = None,
+        after: Place | None = None,
+        limit: int | None = None,
+    ) -> tuple[ApiKey, ...]:
+        """Oldest first, of one tenant or of all; those after a place and in a state, if they are given."""
+        wanted = KeyFilter(tenant_id, state, self._clock.now_ms())
+
+        def read(tx: Tx) -> tuple[ApiKey, ...]:
+            if tenant_id is not None:
+                require_tenant(tx, tenant_id)
+            return accounts.list_keys(tx, wanted, after=after, limit=limit)
+
+        return await self._database.read(read)
+
+    def _asked(
+        self, act: Act, tenant_id: str, minted: keys.MintedKey, mode: KeyMode, terms: KeyTerms
+    ) -> ApiKey:
+        """The key as it is asked for, whoever may have it. Raises `InvalidRequest`."""
+        now_ms = self._clock.now_ms()
+        new = ApiKey(
+            id=minted.public_id,
+            tenant_id=tenant_id,
+            name="",
+            sha256=minted.sha256,
+            created_at_ms=now_ms,
+            mode=mode,
+            created_by=act.actor,
+        )
+        return _with_terms(new, terms, now_ms)
+
+    def _insert(self, tx: Tx, act: Act, asked: ApiKey, creator: Grant | None) -> ApiKey:
+        key = _bounded(tx, asked, creator)
+        accounts.insert_key(tx, key)
+        self._record(tx, act, "key.create", key, None, pictures.of_key(key))
+        return key
 
     def _next_secret(self, key: ApiKey, name: str | None) -> tuple[keys.MintedKey, str | None]:
-        """A new secret for a key, and the hash of the rotation's name. Whoever lacks the name has neither."""
+        """A new secret for a key, and the hash of the rotation's name."""
         if name is None:
             return keys.mint_again(key.id, self._choose, key.mode), None
-        message = _PURPOSE + key.id.encode() + b"\0" + name.encode()
-        digest = hmac.digest(self._rotation_secret, message, "sha512")
-        minted = keys.assemble(key.id, keys.base62(int.from_bytes(digest), keys.SECRET_LENGTH), key.mode)
-        return minted, hashlib.sha256(name.encode()).hexdigest()
+        return derived.named_secret(self._rotation_secret, key, name), derived.name_sha256(name)
 
     def _rotate(
         self, tx: Tx, act: Act, key: ApiKey, minted: keys.MintedKey, name_sha256: str | None, overlap_s: int
@@ -224,7 +284,7 @@ class Keyring:
         change: Callable[[Tx, ApiKey], ApiKey],
     ) -> ApiKey:
         def write(tx: Tx) -> ApiKey:
-            before = _require_key(tx, key_id, tenant_id)
+            before = require_key(tx, key_id, tenant_id)
             if before.revoked_at_ms is not None:
                 raise Conflict(f"Key {key_id} was revoked for good; create another instead.")
             after = change(tx, before)
@@ -276,7 +336,8 @@ def _bounded(tx: Tx, key: ApiKey, creator: Grant | None) -> ApiKey:
     return narrowed(key, creator)
 
 
-def _require_key(tx: Tx, key_id: str, tenant_id: str | None) -> ApiKey:
+def require_key(tx: Tx, key_id: str, tenant_id: str | None = None) -> ApiKey:
+    """Raises `NotFound`; with ``tenant_id`` another tenant's key is nobody's."""
     key = accounts.get_key(tx, key_id)
     if key is None or (tenant_id is not None and key.tenant_id != tenant_id):
         raise NotFound(
@@ -285,13 +346,17 @@ def _require_key(tx: Tx, key_id: str, tenant_id: str | None) -> ApiKey:
     return key
 
 
-def _check_rotation(overlap_s: int, name: str | None) -> None:
-    if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
-        detail = f"must be 0 to {LONGEST_OVERLAP_S} seconds."
-        raise InvalidRequest((FieldError("overlap_s", "out_of_range", detail),))
-    if name is not None and not 1 <= len(name) <= ROTATION_NAME_CHARS:
-        detail = f"has 1 to {ROTATION_NAME_CHARS} characters."
-        raise InvalidRequest((FieldError("Idempotency-Key", "invalid", detail),))
+def _check_repeats(there: ApiKey, wanted: ApiKey) -> None:
+    """Raises `Conflict` unless the key is still the one that the same request made."""
+    if there.rotated_at_ms is not None:
+        raise Conflict(
+            f"Key {there.id}, made under this name, has been rotated since; its first text is gone."
+        )
+    if there.rotation_sha256 != wanted.rotation_sha256:
+        raise Conflict(
+            f"Key {there.id} was made under this Idempotency-Key by another request; send a new one.",
+            code=ErrorCode.IDEMPOTENCY_KEY_REUSED,
+        )
 
 
 def _old_until(tx: Tx, key: ApiKey) -> int:

@@ -11,7 +11,7 @@ from gateway.db import audit, ledger, tenants
 from gateway.db.engine import Database, Tx
 from gateway.db.ledger import Balance
 from gateway.errors import Conflict, ErrorCode, NotFound
-from gateway.model import Act, BudgetWindow, Member, Role, Tenant, TenantStatus
+from gateway.model import Act, BudgetWindow, Member, Place, Role, Tenant, TenantStatus
 from gateway.ports import Clock
 
 NO_BUDGETS: Mapping[BudgetWindow, int | None] = {}
@@ -44,6 +44,20 @@ class Budget:
     limit_micros: int | None
     used: Balance
     resets_at_ms: int | None = None
+
+    @property
+    def remaining_micros(self) -> int | None:
+        """What the next request may cost. A budget lowered below what is used leaves nothing, not less."""
+        return None if self.limit_micros is None else max(0, self.limit_micros - self.used.used_micros)
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """A tenant with its budgets and its people, as they are at one moment."""
+
+    tenant: Tenant
+    budgets: tuple[Budget, ...]
+    members: tuple[Member, ...]
 
 
 class Tenants:
@@ -102,16 +116,22 @@ class Tenants:
     async def get(self, tenant_id: str) -> Tenant:
         return await self._database.read(lambda tx: require_tenant(tx, tenant_id))
 
-    async def list(
-        self, *, after_id: str | None = None, limit: int | None = None, name_part: str | None = None
-    ) -> tuple[Tenant, ...]:
-        """Oldest first; those after a tenant, and those whose name has a part, if they are given."""
+    async def portray(self, tenant_id: str) -> Portrait:
+        now_ms = self._clock.now_ms()
 
-        def read(tx: Tx) -> tuple[Tenant, ...]:
-            after = None if after_id is None else require_tenant(tx, after_id)
-            return tenants.list_tenants(tx, after=after, limit=limit, name_part=name_part)
+        def read(tx: Tx) -> Portrait:
+            tenant = require_tenant(tx, tenant_id)
+            return Portrait(tenant, budgets_of(tx, tenant, now_ms), tenants.list_members(tx, tenant_id))
 
         return await self._database.read(read)
+
+    async def list(
+        self, *, after: Place | None = None, limit: int | None = None, name_part: str | None = None
+    ) -> tuple[Tenant, ...]:
+        """Oldest first; those after a place, and those whose name has a part, if they are given."""
+        return await self._database.read(
+            lambda tx: tenants.list_tenants(tx, after=after, limit=limit, name_part=name_part)
+        )
 
     async def set_budgets(
         self, act: Act, tenant_id: str, limits: Mapping[BudgetWindow, int | None]
@@ -126,18 +146,20 @@ class Tenants:
             ledger.drop_budgets(tx, tenant_id, limits.keys() - named.keys())
             after = pictures.of_budgets(ledger.get_budgets(tx, tenant_id))
             self._record(tx, act, "tenant.budgets", tenant, before, after)
-            return self._budgets(tx, tenant)
+            return budgets_of(tx, tenant, self._clock.now_ms())
 
         return await self._database.write(write)
 
     async def list_budgets(self, tenant_id: str) -> tuple[Budget, ...]:
         """The tenant's budget of each window, and what is used of it now."""
-        return await self._database.read(lambda tx: self._budgets(tx, require_tenant(tx, tenant_id)))
+        now_ms = self._clock.now_ms()
+        return await self._database.read(lambda tx: budgets_of(tx, require_tenant(tx, tenant_id), now_ms))
 
     async def put_member(self, act: Act, tenant_id: str, email: str, role: Role) -> Member:
         """Add a person, or change their role. Addresses are told apart without regard to case."""
-        member = Member(tenant_id, email.strip().lower(), role, self._clock.now_ms())
-        require(checks.email_faults(member.email))
+        email = email.strip()
+        require(checks.email_faults(email))
+        member = Member(tenant_id, email.lower(), role, self._clock.now_ms())
 
         def write(tx: Tx) -> Member:
             tenant = require_tenant(tx, tenant_id)
@@ -185,21 +207,6 @@ class Tenants:
 
         return await self._database.write(write)
 
-    def _budgets(self, tx: Tx, tenant: Tenant) -> tuple[Budget, ...]:
-        now_ms = self._clock.now_ms()
-        periods = periods_at(now_ms, tenant.zone)
-        limits = ledger.get_budgets(tx, tenant.id)
-        used = ledger.get_balances(tx, tenant.id, periods)
-        return tuple(
-            Budget(
-                window,
-                limits.get(window),
-                used.get(periods.named(window), Balance()),
-                resets_at_ms(window, now_ms, tenant.zone),
-            )
-            for window in BudgetWindow
-        )
-
     def _record(
         self,
         tx: Tx,
@@ -221,6 +228,22 @@ class Tenants:
             after=after,
             at_ms=self._clock.now_ms(),
         )
+
+
+def budgets_of(tx: Tx, tenant: Tenant, now_ms: int) -> tuple[Budget, ...]:
+    """The tenant's budget of each window, and what is used of it."""
+    periods = periods_at(now_ms, tenant.zone)
+    limits = ledger.get_budgets(tx, tenant.id)
+    used = ledger.get_balances(tx, tenant.id, periods)
+    return tuple(
+        Budget(
+            window,
+            limits.get(window),
+            used.get(periods.named(window), Balance()),
+            resets_at_ms(window, now_ms, tenant.zone),
+        )
+        for window in BudgetWindow
+    )
 
 
 def require_tenant(tx: Tx, tenant_id: str) -> Tenant:

@@ -37,14 +37,9 @@ def of_budget(budget: Budget) -> Document:
         "limit_micros": budget.limit_micros,
         "spent_micros": budget.used.spent_micros,
         "held_micros": budget.used.held_micros,
-        "remaining_micros": remaining_micros(budget),
+        "remaining_micros": budget.remaining_micros,
         "resets_at": timestamp(budget.resets_at_ms),
     }
-
-
-def remaining_micros(budget: Budget) -> int | None:
-    """What the next request may cost. A budget lowered below what is used leaves nothing, not less."""
-    return None if budget.limit_micros is None else max(0, budget.limit_micros - budget.used.used_micros)
 
 
 def of_member(member: Member) -> Document:

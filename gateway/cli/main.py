@@ -17,6 +17,7 @@ _COMMANDS = {
     "tenant": ("gateway.cli.tenant", "Create, change, suspend and list tenants, and set their budgets."),
     "member": ("gateway.cli.member", "Say who belongs to a tenant, and as what."),
     "key": ("gateway.cli.key", "Create, change, rotate, revoke and list API keys."),
+    "usage": ("gateway.cli.usage", "Show and export what was used and charged."),
     "ledger": ("gateway.cli.ledger", "Read the ledger; adjust what a tenant has spent."),
     "audit": ("gateway.cli.audit", "Read what was administered, and by whom."),
     "reconcile": ("gateway.cli.reconcile", "Recompute all money from rows and report every difference."),

@@ -7,20 +7,28 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 import click
 import uvicorn
+from starlette.types import ASGIApp
 
 from gateway import __version__
+from gateway.accounts.admins import AdminTokens
 from gateway.bootstrap import Services, open_services
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, parse_proxies
+from gateway.web.account import AccountApi
 from gateway.web.addresses import ClientAddresses
-from gateway.web.app import Apis, create_app
+from gateway.web.admin.keys import KeysApi
+from gateway.web.admin.money import MoneyApi
+from gateway.web.admin.routes import AdminApi
+from gateway.web.admin.tasks import TasksApi
+from gateway.web.admin.tenants import TenantsApi
+from gateway.web.app import Apis, create_admin_app, create_app
 from gateway.web.callers import Callers
 from gateway.web.files import FileApi
 from gateway.web.front import FrontPage
@@ -56,14 +64,28 @@ class GatewayServer(uvicorn.Server):
 
 def bind(settings: Settings) -> socket.socket:
     """The listening socket, before anything else is started. Ends the program when the port is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return _listen(settings.host, settings.port, "PORT")
+
+
+@contextlib.contextmanager
+def _bind_for_admins(settings: Settings) -> Iterator[socket.socket | None]:
+    """The listening socket of the admin API, where it has a port of its own."""
+    if not settings.admin_port or settings.admin_api == "off":
+        yield None
+        return
+    with _listen(settings.admin_host, settings.admin_port, "GATEWAY_ADMIN_PORT") as listener:
+        yield listener
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            message = f"port {settings.port} is in use; choose another with PORT=…"
+            message = f"port {port} is in use; choose another with {setting}=…"
         else:
-            message = f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+            message = f"cannot listen on {host}:{port}: {error.strerror}"
         click.echo(f"error: {message}", err=True)
         raise SystemExit(1) from error
     return listener
@@ -80,47 +102,87 @@ async def serve(
             "No model is configured. Set GATEWAY_PROJECT for Lyria 2 or GATEWAY_MUSICGEN_ENDPOINT, "
             "or run `gateway demo` to try it without Google."
         )
-    async with open_services(settings) as services:
-        new_request_id = partial(secrets.token_hex, _REQUEST_ID_BYTES)
-        app = create_app(_apis(settings, services), services.metrics, new_request_id)
-        config = uvicorn.Config(
-            app,
-            http=protocol_class(new_request_id),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # It would believe whoever is on this machine; `ClientAddresses` is told which proxies are ours.
-            proxy_headers=False,
-            timeout_graceful_shutdown=round(settings.grace_s) + _LAST_ANSWERS_S,
-        )
-        server = GatewayServer(config, lambda: announce(services))
-        drained = _end_on_signals(server, services)
-        services.runner.start()
-        services.chores.start()
-        lag = asyncio.create_task(_measure_lag(services))
-        logger.info("gateway %s is up", __version__, extra=_facts(settings))
-        if settings.emulated:
-            logger.warning("the music comes from an EMULATOR, not from a Google model")
-        try:
-            await server.serve(sockets=[listener])
-        finally:
-            await drained()
-            await services.chores.end()
-            lag.cancel()
+    with _bind_for_admins(settings) as admin_listener:
+        async with open_services(settings) as services:
+            servers = _servers(settings, services, listener, admin_listener, announce)
+            drained = _end_on_signals([server for server, _ in servers], services)
+            services.runner.start()
+            services.chores.start()
+            lag = asyncio.create_task(_measure_lag(services))
+            logger.info("gateway %s is up", __version__, extra=_facts(settings))
+            if settings.emulated:
+                logger.warning("the music comes from an EMULATOR, not from a Google model")
+            try:
+                await _run(servers)
+            finally:
+                await drained()
+                await services.chores.end()
+                lag.cancel()
     logger.info("gateway has stopped")
 
 
-def _end_on_signals(server: uvicorn.Server, services: Services) -> Callable[[], Awaitable[None]]:
-    """On the first signal drain the worker while the server closes; on the second, end at once."""
+def _servers(
+    settings: Settings,
+    services: Services,
+    listener: socket.socket,
+    admin_listener: socket.socket | None,
+    announce: Callable[[Services], Awaitable[None]],
+) -> list[tuple[GatewayServer, socket.socket]]:
+    """A server for each socket: everybody's, and the administrators' where they have one of their own."""
+    new_request_id = partial(secrets.token_hex, _REQUEST_ID_BYTES)
+    apis = _apis(settings, services)
+    app = create_app(apis, services.metrics, new_request_id)
+    config = _server_config(settings, app, new_request_id)
+    servers = [(GatewayServer(config, lambda: announce(services)), listener)]
+    if admin_listener is not None:
+        admin = _admin_api(settings, services)
+        app = create_admin_app(admin, apis.operations, services.metrics, new_request_id)
+        config = _server_config(settings, app, new_request_id)
+        servers.append((GatewayServer(config, _quietly), admin_listener))
+    return servers
+
+
+def _server_config(settings: Settings, app: ASGIApp, new_request_id: Callable[[], str]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=protocol_class(new_request_id),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # It would take the word of anybody on this machine for where a request came from.
+        proxy_headers=False,
+        timeout_graceful_shutdown=round(settings.grace_s) + _LAST_ANSWERS_S,
+    )
+
+
+async def _run(servers: Sequence[tuple[GatewayServer, socket.socket]]) -> None:
+    """Until all have ended: when one does, for whatever reason, the others are told to."""
+    running = [asyncio.create_task(server.serve(sockets=[listener])) for server, listener in servers]
+    try:
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for server, _ in servers:
+            server.should_exit = True
+    await asyncio.gather(*running)
+
+
+async def _quietly() -> None:
+    """The second server has nobody to announce itself to."""
+
+
+def _end_on_signals(servers: Sequence[uvicorn.Server], services: Services) -> Callable[[], Awaitable[None]]:
+    """On the first signal drain the worker while the servers close; on the second, end at once."""
     draining: list[asyncio.Task[None]] = []
 
     def begin() -> None:
-        if server.should_exit:
-            server.force_exit = True
+        if draining:
+            for server in servers:
+                server.force_exit = True
             return
-        server.should_exit = True
+        for server in servers:
+            server.should_exit = True
         services.signals.drain()
         draining.append(asyncio.create_task(services.runner.drain()))
 
@@ -136,9 +198,8 @@ def _end_on_signals(server: uvicorn.Server, services: Services) -> Callable[[], 
 
 
 def _apis(settings: Settings, services: Services) -> Apis:
-    addresses = ClientAddresses(parse_proxies(settings.trusted_proxies))
-    callers = Callers(services.authenticator, services.guard, addresses)
     checks = {"database": services.check_database, "storage": services.storage.check}
+    callers = Callers(services.authenticator, services.guard, _addresses(settings))
     return Apis(
         music=MusicApi(
             callers,
@@ -147,10 +208,27 @@ def _apis(settings: Settings, services: Services) -> Apis:
             public_url=settings.effective_public_url,
             wait_s=settings.wait_s,
         ),
+        account=AccountApi(callers, services.standings, services.usage),
         operations=OperationsApi(checks, services.count_waiting, services.metrics, read_specification()),
         front=FrontPage(public_url=settings.effective_public_url, emulated=settings.emulated),
         files=FileApi(services.files) if services.files else None,
+        admin=None if settings.admin_port or settings.admin_api == "off" else _admin_api(settings, services),
     )
+
+
+def _admin_api(settings: Settings, services: Services) -> AdminApi:
+    return AdminApi(
+        admins=AdminTokens(settings.admin_tokens),
+        source_of=_addresses(settings).seen,
+        tenants=TenantsApi(services.tenants),
+        keys=KeysApi(services.keyring, services.clock),
+        money=MoneyApi(services.books),
+        tasks=TasksApi(services.archive, settings.deployments()),
+    )
+
+
+def _addresses(settings: Settings) -> ClientAddresses:
+    return ClientAddresses(parse_proxies(settings.trusted_proxies))
 
 
 def read_specification() -> bytes:
@@ -175,5 +253,15 @@ def _facts(settings: Settings) -> dict[str, object]:
         "storage": settings.storage_url or str(settings.data_dir / "audio"),
         "models": [deployment.name for deployment in settings.deployments()],
         "emulated": settings.emulated,
+        "admin_api": _admin_fact(settings),
         "test_keys": settings.test_keys,
     }
+
+
+def _admin_fact(settings: Settings) -> str:
+    if settings.admin_api == "off":
+        return "off"
+    host, port = (settings.host, settings.port)
+    if settings.admin_port:
+        host, port = (settings.admin_host, settings.admin_port)
+    return f"{host}:{port}{'' if settings.admin_tokens else ' (closed)'}"

@@ -197,7 +197,7 @@ def _print_budgets(budgets: tuple[Budget, ...]) -> None:
                 _dollars(each.limit_micros, "none"),
                 format_usd(each.used.spent_micros),
                 format_usd(each.used.held_micros),
-                _dollars(documents.remaining_micros(each), ""),
+                _dollars(each.remaining_micros, ""),
                 moment(each.resets_at_ms),
             )
             for each in budgets

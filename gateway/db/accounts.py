@@ -11,7 +11,7 @@ from gateway.db.engine import Tx
 from gateway.db.prepared import Prepared
 from gateway.db.tables import api_keys, budgets, retired_secrets, tenants
 from gateway.db.tenants import listed, tenant_from, tuple_from
-from gateway.model import ApiKey, BudgetWindow, KeyMode, RetiredSecret, Scope, Tenant
+from gateway.model import ApiKey, BudgetWindow, KeyMode, KeyState, Place, RetiredSecret, Scope, Tenant
 
 _KEYS_BY_ID = (
     sa.select(api_keys, tenants.c.allowed_models.label("tenant_models"))
@@ -68,9 +68,42 @@ def update_key(tx: Tx, key: ApiKey) -> None:
     tx.execute(_UPDATE_KEY, {**values, "of_id": key.id})
 
 
-def list_keys(tx: Tx, tenant_id: str | None) -> tuple[ApiKey, ...]:
-    statement = _LIST_KEYS if tenant_id is None else _LIST_KEYS.where(api_keys.c.tenant_id == tenant_id)
+@dataclass(frozen=True, slots=True)
+class KeyFilter:
+    """Which keys to list; None leaves a question open. ``now_ms`` tells what has expired."""
+
+    tenant_id: str | None = None
+    state: KeyState | None = None
+    now_ms: int = 0
+
+
+def list_keys(
+    tx: Tx, wanted: KeyFilter, *, after: Place | None = None, limit: int | None = None
+) -> tuple[ApiKey, ...]:
+    """Oldest first; with ``after`` those that follow it."""
+    statement = _LIST_KEYS if limit is None else _LIST_KEYS.limit(limit)
+    if wanted.tenant_id is not None:
+        statement = statement.where(api_keys.c.tenant_id == wanted.tenant_id)
+    if wanted.state is not None:
+        statement = statement.where(_in_state(wanted.state, wanted.now_ms))
+    if after is not None:
+        place = sa.tuple_(api_keys.c.created_at_ms, api_keys.c.id)
+        statement = statement.where(place > sa.tuple_(after.at_ms, after.id))
     return tuple(_key(row) for row in tx.execute(statement))
+
+
+def _in_state(state: KeyState, now_ms: int) -> sa.ColumnElement[bool]:
+    """What `ApiKey.state_at` says, as a condition."""
+    lasting = api_keys.c.expires_at_ms.is_(None) | (api_keys.c.expires_at_ms > now_ms)
+    disabled = api_keys.c.disabled_at_ms.is_not(None)
+    if state is KeyState.REVOKED:
+        return api_keys.c.revoked_at_ms.is_not(None)
+    rest = {
+        KeyState.EXPIRED: ~lasting,
+        KeyState.DISABLED: lasting & disabled,
+        KeyState.ACTIVE: lasting & ~disabled,
+    }
+    return api_keys.c.revoked_at_ms.is_(None) & rest[state]
 
 
 def get_key(tx: Tx, key_id: str) -> ApiKey | None:

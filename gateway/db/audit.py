@@ -15,6 +15,11 @@ from gateway.model import Act
 Picture = Mapping[str, Any]
 
 _INSERT = sa.insert(audit_log)
+_NAMED = sa.select(audit_log).where(
+    audit_log.c.tenant_id == sa.bindparam("of_tenant"),
+    audit_log.c.action == sa.bindparam("of_kind"),
+    audit_log.c.after.contains(sa.bindparam("of_name"), autoescape=False),
+)
 _NEWEST = sa.select(audit_log).order_by(audit_log.c.id.desc()).limit(sa.bindparam("at_most"))
 
 
@@ -77,18 +82,29 @@ def list_entries(
         statement = statement.where(audit_log.c.tenant_id == tenant_id)
     if before_id is not None:
         statement = statement.where(audit_log.c.id < before_id)
-    return tuple(
-        AuditEntry(
-            id=row.id,
-            at_ms=row.at_ms,
-            act=Act(row.actor, row.source, row.request_id),
-            action=row.action,
-            tenant_id=row.tenant_id,
-            target=row.target,
-            before=_loaded(row.before),
-            after=_loaded(row.after),
-        )
-        for row in tx.execute(statement, {"at_most": limit})
+    return tuple(_entry(row) for row in tx.execute(statement, {"at_most": limit}))
+
+
+def find_named(tx: Tx, tenant_id: str, action: str, name_sha256: str) -> AuditEntry | None:
+    """The act of a tenant's whose ``after`` has this ``name_sha256``: the request that was named so.
+
+    An index leads to the tenant's acts, which are few.
+    """
+    values = {"of_tenant": tenant_id, "of_kind": action, "of_name": name_sha256}
+    found = (_entry(row) for row in tx.execute(_NAMED, values))
+    return next((act for act in found if act.after and act.after.get("name_sha256") == name_sha256), None)
+
+
+def _entry(row: sa.Row[tuple[object, ...]]) -> AuditEntry:
+    return AuditEntry(
+        id=row.id,
+        at_ms=row.at_ms,
+        act=Act(row.actor, row.source, row.request_id),
+        action=row.action,
+        tenant_id=row.tenant_id,
+        target=row.target,
+        before=_loaded(row.before),
+        after=_loaded(row.after),
     )
 
 

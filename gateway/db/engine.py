@@ -1,4 +1,4 @@
-"""SQLite under SQLAlchemy Core: one writer with group commit, one reader, both threads kept by aiosqlite.
+"""SQLite under SQLAlchemy Core: one writer with group commit, one reader, one more for what takes long.
 
 A transaction is a plain function that takes an open `Tx`. The whole function runs in the connection's
 thread: a hop per transaction, not per statement (see DECISIONS.md, "Whole transactions in the thread").
@@ -149,9 +149,12 @@ class _Work(Generic[T]):
 class Database:
     """Runs transactions. Raises `Unavailable` when the database cannot take or give."""
 
-    def __init__(self, writer: SqliteThread, reader: SqliteThread) -> None:
+    def __init__(self, path: Path, writer: SqliteThread, reader: SqliteThread) -> None:
+        self._path = path
         self._writer = writer
         self._reader = reader
+        self._slow_reader: SqliteThread | None = None
+        self._slow_reader_lock = asyncio.Lock()
         self._waiting: list[_Work[Any]] = []
         self._committer: asyncio.Task[None] | None = None
         self._closing = False
@@ -172,7 +175,7 @@ class Database:
                 raise
         except sqlite3.Error as error:
             raise _unavailable(error) from error
-        database = cls(writer, reader)
+        database = cls(path, writer, reader)
         # Known before anything is read, so that nothing remembered is older than the first look.
         version = await writer.run(writer.data_version)
         database._others = asyncio.create_task(database._look_at_others(version))
@@ -190,6 +193,9 @@ class Database:
             await asyncio.wait([self._others])
         if self._committer is not None:
             await self._committer
+        async with self._slow_reader_lock:
+            if self._slow_reader is not None:
+                await self._slow_reader.close()
         await self._reader.close()
         await self._writer.close()
 
@@ -200,6 +206,25 @@ class Database:
             return await self._reader.transact(_read, function)
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             raise _unavailable(error) from error
+
+    async def read_long(self, function: Callable[[Tx], T]) -> T:
+        """As `read`, for what may take a second: beside the reader, so that polls do not wait behind it."""
+        try:
+            return await (await self._patient()).transact(_read, function)
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            raise _unavailable(error) from error
+
+    async def _patient(self) -> SqliteThread:
+        """The reader for what takes long, opened when it is first needed: most processes never do."""
+        async with self._slow_reader_lock:
+            self._check_open()
+            if self._slow_reader is None:
+                # Not in another file that has taken the place of ours.
+                await self._reader.transact(lambda _: None)
+                opened = SqliteThread(self._path, read_only=True)
+                await opened.open()
+                self._slow_reader = opened
+            return self._slow_reader
 
     async def write(self, function: Callable[[Tx], T]) -> T:
         """Run a function in a write transaction; when this returns, its effect is on disk.

@@ -38,6 +38,9 @@ _BALANCES = sa.select(balances.c.period, balances.c.held_micros, balances.c.spen
 _HOLD = Prepared(
     sa.select(ledger).where(ledger.c.task_id == sa.bindparam("task_id"), ledger.c.kind == "hold")
 )
+_APPEND_ENTRY = sa.insert(ledger).returning(ledger.c.id)
+_ENTRY = sa.select(ledger).where(ledger.c.id == sa.bindparam("number"))
+_OF_TASK = sa.select(ledger).where(ledger.c.task_id == sa.bindparam("of_task")).order_by(ledger.c.id)
 _NEWEST = sa.select(ledger).limit(sa.bindparam("at_most"))
 _SET_BUDGET = upsert(budgets)
 _PUT_BUDGET = _SET_BUDGET.on_conflict_do_update(
@@ -66,22 +69,11 @@ def add_entry(tx: Tx, entry: Entry) -> None:
 
     The database refuses a second hold, settlement or release of a task, and a settlement beside a release.
     """
-    _INSERT_ENTRY.run(
-        tx,
-        {
-            "tenant_id": entry.tenant_id,
-            "key_id": entry.key_id,
-            "task_id": entry.task_id,
-            "kind": entry.kind.value,
-            "held_micros": entry.held_micros,
-            "spent_micros": entry.spent_micros,
-            "day": entry.periods.day,
-            "month": entry.periods.month,
-            "at_ms": entry.at_ms,
-            "actor": entry.actor,
-            "reason": entry.reason,
-        },
-    )
+    _INSERT_ENTRY.run(tx, _values(entry))
+    _move_balances(tx, entry)
+
+
+def _move_balances(tx: Tx, entry: Entry) -> None:
     move = {"of_tenant": entry.tenant_id, "held": entry.held_micros, "spent": entry.spent_micros}
     periods = {f"in_{window.value}": entry.periods.named(window) for window in BudgetWindow}
     # An upsert would not do: taken as an insertion, it fails the check on what is held.
@@ -98,6 +90,23 @@ class LedgerRow:
 
     id: int
     entry: Entry
+
+
+def append_entry(tx: Tx, entry: Entry) -> LedgerRow:
+    """As `add_entry`, for whoever has to know its number."""
+    number = tx.execute(_APPEND_ENTRY, _values(entry)).scalar_one()
+    _move_balances(tx, entry)
+    return LedgerRow(number, entry)
+
+
+def get_entry(tx: Tx, number: int) -> LedgerRow | None:
+    row = tx.execute(_ENTRY, {"number": number}).one_or_none()
+    return None if row is None else LedgerRow(row.id, _entry(row))
+
+
+def list_of_task(tx: Tx, task_id: str) -> tuple[LedgerRow, ...]:
+    """A task's entries, in their order."""
+    return tuple(LedgerRow(row.id, _entry(row)) for row in tx.execute(_OF_TASK, {"of_task": task_id}))
 
 
 def list_entries(
@@ -144,6 +153,22 @@ def get_balances(tx: Tx, tenant_id: str, periods: Periods) -> dict[str, Balance]
     """Balances by period name; a period without entries is absent."""
     rows = tx.execute(_BALANCES, {"tenant_id": tenant_id, "periods": list(periods.all())})
     return {row.period: Balance(row.held_micros, row.spent_micros) for row in rows}
+
+
+def _values(entry: Entry) -> dict[str, str | int | None]:
+    return {
+        "tenant_id": entry.tenant_id,
+        "key_id": entry.key_id,
+        "task_id": entry.task_id,
+        "kind": entry.kind.value,
+        "held_micros": entry.held_micros,
+        "spent_micros": entry.spent_micros,
+        "day": entry.periods.day,
+        "month": entry.periods.month,
+        "at_ms": entry.at_ms,
+        "actor": entry.actor,
+        "reason": entry.reason,
+    }
 
 
 def _entry(row: sa.Row[tuple[object, ...]]) -> Entry:

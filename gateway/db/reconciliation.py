@@ -6,12 +6,21 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx
-from gateway.db.tables import balances, ledger, outputs, tasks
+from gateway.db.tables import attempts, balances, ledger, outputs, tasks
+from gateway.errors import AttemptFault
 from gateway.model import EntryKind, TaskState
 
 _Statement = sa.Select[str, int, int] | sa.CompoundSelect[str, int, int]
 
 _OPEN = (TaskState.QUEUED.value, TaskState.RUNNING.value)
+# The provider made nothing.
+_FREE = (
+    AttemptFault.REFUSED,
+    AttemptFault.RECITATION,
+    AttemptFault.BUSY,
+    AttemptFault.NOT_SENT,
+    AttemptFault.MISCONFIGURED,
+)
 _ENDINGS = (EntryKind.SETTLE.value, EntryKind.RELEASE.value)
 
 
@@ -27,7 +36,7 @@ class Difference:
 
 def find_differences(tx: Tx) -> tuple[Difference, ...]:
     """Every difference there is; nothing is the right answer."""
-    statements = {**_of_balances(), **_of_tasks(), **_of_entries()}
+    statements = {**_of_balances(), **_of_tasks(), **_of_entries(), **_of_attempts()}
     return tuple(
         Difference(what, row.which, row.kept, row.counted)
         for what, statement in statements.items()
@@ -123,4 +132,20 @@ def _of_entries() -> dict[str, _Statement]:
         "entry in other periods than its hold": sa.select(which, kept, counted)
         .join(hold, (hold.c.task_id == ledger.c.task_id) & (hold.c.kind == EntryKind.HOLD.value))
         .where((hold.c.day != ledger.c.day) | (hold.c.month != ledger.c.month)),
+    }
+
+
+def _of_attempts() -> dict[str, _Statement]:
+    """A call costs nothing less than nothing, and nothing where the provider refused and gave no clip."""
+    refused = sa.and_(
+        attempts.c.fault.in_([fault.value for fault in _FREE]),
+        attempts.c.clips_delivered == 0,
+        attempts.c.cost_micros != 0,
+    )
+    return {
+        "cost of a call": sa.select(
+            sa.literal("attempt ").concat(attempts.c.id).label("which"),
+            attempts.c.cost_micros.label("kept"),
+            sa.literal_column("0").label("counted"),
+        ).where(sa.or_(attempts.c.cost_micros < 0, refused))
     }

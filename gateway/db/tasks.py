@@ -65,6 +65,22 @@ _WINDOWS = Prepared(
         .label("tenant_oldest_queued"),
     )
 )
+_owner_id: sa.BindParameter[str] = sa.bindparam("owner_id")
+_rpm: sa.BindParameter[int] = sa.bindparam("rpm")
+
+
+def _rate(count: sa.Column[int], owner: sa.Column[str]) -> sa.Select[int, int, int, int]:
+    inside = (owner == _owner_id, tasks.c.created_at_ms > _since)
+    return sa.select(
+        _newest(count, owner, _owner_id).scalar_subquery().label("newest"),
+        _oldest_inside(count, owner, _owner_id).scalar_subquery().label("oldest"),
+        sa.select(sa.func.min(tasks.c.created_at_ms)).where(*inside).scalar_subquery().label("oldest_at_ms"),
+        _made_at(count, owner, _owner_id, _rpm).scalar_subquery().label("full_at_ms"),
+    )
+
+
+_KEY_RATE = _rate(tasks.c.key_seq, tasks.c.key_id)
+_TENANT_RATE = _rate(tasks.c.tenant_seq, tasks.c.tenant_id)
 _QUEUED = sa.select(tasks.c.id).where(tasks.c.tenant_id == _tenant_id, in_state(TaskState.QUEUED))
 
 
@@ -74,6 +90,9 @@ def _counted(queued: sa.Select[str]) -> sa.Select[int]:
 
 _COUNT_QUEUED = _counted(_QUEUED)
 _COUNT_QUEUED_OF_KEY = _counted(_QUEUED.where(tasks.c.key_id == _key_id))
+_COUNT_RUNNING = sa.select(sa.func.count()).where(
+    tasks.c.tenant_id == _tenant_id, in_state(TaskState.RUNNING)
+)
 _INSERT = Prepared(sa.insert(tasks))
 _INSERT_EVENT = Prepared(sa.insert(task_events))
 _BY_ID = sa.select(tasks).where(tasks.c.id.in_(sa.bindparam("ids", expanding=True)))
@@ -132,6 +151,32 @@ def read_windows(
         tenant_full_at_ms=row.tenant_full_at_ms,
         queued_at_most=_span(row.tenant_oldest_queued, row.tenant_newest),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a key or a tenant made in a window, told as in `Windows`."""
+
+    count: int
+    oldest_at_ms: int | None
+    full_at_ms: int | None
+
+
+def read_key_rate(tx: Tx, key_id: str, *, rpm: int, since_ms: int) -> Rate:
+    return _read_rate(tx, _KEY_RATE, {"owner_id": key_id, "rpm": rpm, "since_ms": since_ms})
+
+
+def read_tenant_rate(tx: Tx, tenant_id: str, *, rpm: int | None, since_ms: int) -> Rate:
+    return _read_rate(tx, _TENANT_RATE, {"owner_id": tenant_id, "rpm": rpm, "since_ms": since_ms})
+
+
+def _read_rate(tx: Tx, statement: sa.Select[int, int, int, int], values: dict[str, str | int | None]) -> Rate:
+    row = tx.execute(statement, values).one()
+    return Rate(_span(row.oldest, row.newest), row.oldest_at_ms, row.full_at_ms)
+
+
+def count_running(tx: Tx, tenant_id: str) -> int:
+    return tx.execute(_COUNT_RUNNING, {"tenant_id": tenant_id}).scalar_one()
 
 
 def count_queued(tx: Tx, tenant_id: str, *, at_most: int, key_id: str | None = None) -> int:

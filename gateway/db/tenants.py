@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from gateway.db.engine import Tx
 from gateway.db.tables import members, tenants
-from gateway.model import Member, Role, Tenant, TenantStatus
+from gateway.model import Member, Place, Role, Tenant, TenantStatus
 
 #: Every column of a tenant, in the order of the table.
 COLUMNS = tuple(column.name for column in tenants.c)
@@ -45,13 +45,13 @@ def update_tenant(tx: Tx, tenant: Tenant) -> None:
 
 
 def list_tenants(
-    tx: Tx, *, after: Tenant | None = None, limit: int | None = None, name_part: str | None = None
+    tx: Tx, *, after: Place | None = None, limit: int | None = None, name_part: str | None = None
 ) -> tuple[Tenant, ...]:
     """Oldest first; with ``after`` those that follow it, with ``name_part`` those whose name holds it."""
     statement = _LIST if limit is None else _LIST.limit(limit)
     if after is not None:
         place = sa.tuple_(tenants.c.created_at_ms, tenants.c.id)
-        statement = statement.where(place > sa.tuple_(after.created_at_ms, after.id))
+        statement = statement.where(place > sa.tuple_(after.at_ms, after.id))
     if name_part is not None:
         statement = statement.where(
             sa.func.lower(tenants.c.name).contains(name_part.lower(), autoescape=True)

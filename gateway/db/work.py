@@ -140,8 +140,10 @@ _END_ATTEMPT = Prepared(
         error_code=sa.bindparam("new_error_code"),
         upstream_status=sa.bindparam("status"),
         provider_metadata=sa.bindparam("metadata"),
+        cost_micros=sa.bindparam("cost"),
     )
 )
+# Their cost stays what it was when they began: all that was asked for may have been made.
 _LOSE_ATTEMPTS = (
     sa.update(attempts)
     .where(attempts.c.task_id.in_(sa.bindparam("ids", expanding=True)), attempts.c.state == "started")
@@ -230,9 +232,20 @@ def holds(tx: Tx, task_id: str, token: str) -> bool:
 
 
 def begin_attempt(
-    tx: Tx, task_id: str, *, token: str, attempt_id: str, deployment: str, clips_asked: int, now_ms: int
+    tx: Tx,
+    task_id: str,
+    *,
+    token: str,
+    attempt_id: str,
+    deployment: str,
+    clips_asked: int,
+    now_ms: int,
+    cost_micros: int = 0,
 ) -> bool:
-    """Record a paid call before it is made. False when the lease is gone: make no call."""
+    """Record a paid call before it is made. False when the lease is gone: make no call.
+
+    ``cost_micros`` is what the provider takes if its outcome is never known.
+    """
     task = _COUNT_ATTEMPT.one_or_none(tx, {"task_id": task_id, "token": token})
     if task is None:
         return False
@@ -247,6 +260,7 @@ def begin_attempt(
             "started_at_ms": now_ms,
             "clips_asked": clips_asked,
             "clips_delivered": 0,
+            "cost_micros": cost_micros,
         },
     )
     return True
@@ -254,7 +268,7 @@ def begin_attempt(
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How a call ended: ``state`` is succeeded, failed or unknown."""
+    """How a call ended: ``state`` is succeeded, failed or unknown; ``cost_micros`` is the provider's."""
 
     attempt_id: str
     state: str
@@ -263,6 +277,7 @@ class AttemptEnd:
     error_code: str | None = None
     status: int | None = None
     provider_metadata: str | None = None
+    cost_micros: int = 0
 
 
 def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
@@ -279,6 +294,7 @@ def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
             "new_error_code": end.error_code,
             "status": end.status,
             "metadata": end.provider_metadata,
+            "cost": end.cost_micros,
         },
     )
     for clip in end.clips:

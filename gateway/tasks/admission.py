@@ -6,14 +6,14 @@ slip through together and a refused request uses up nothing.
 
 from dataclasses import dataclass, replace
 
-from gateway.accounts.authentication import check_usable
+from gateway.accounts.authentication import usable_caller
 from gateway.accounts.calendar import periods_at
-from gateway.db import accounts, idempotency, ledger, tasks
+from gateway.db import idempotency, ledger, tasks
 from gateway.db.accounts import Caller
 from gateway.db.engine import Tx
 from gateway.db.idempotency import RequestName
 from gateway.db.tasks import Windows
-from gateway.errors import BudgetSpent, Conflict, ErrorCode, Forbidden, LimitReached, LimitState, Unauthorized
+from gateway.errors import BudgetSpent, Conflict, ErrorCode, Forbidden, LimitReached, LimitState
 from gateway.model import AudioFormat, Task, Tenant, TenantStatus
 from gateway.tasks import charging, limits
 from gateway.tasks.budget import check_budgets, nearly_spent, price_for
@@ -102,10 +102,7 @@ def consider(tx: Tx, task: Task, *, defaults: Defaults) -> Verdict:
 
 
 def _price(tx: Tx, task: Task) -> tuple[Task, Caller]:
-    caller = accounts.get_caller(tx, task.key_id)
-    if caller is None:
-        raise Unauthorized("There is no such API key any more; ask your platform team for another.")
-    check_usable(caller.key, task.created_at_ms)
+    caller = usable_caller(tx, task.key_id, task.created_at_ms)
     clips = task.spec.sample_count
     price_micros = price_for(caller.tenant, task.price_micros // clips) * clips
     return replace(task, price_micros=price_micros), caller

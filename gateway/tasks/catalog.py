@@ -1,14 +1,36 @@
 """Which model serves a request, and what it costs: known before anything runs."""
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gateway.errors import ErrorCode, FieldError, Forbidden, InvalidRequest, Unavailable
 from gateway.model import Deployment, ModelKind, MusicSpec, Route
 
 #: Lyria 2 gives 32.8 s (vertex-facts §1.5); whole seconds up to this can be cut from it.
 LYRIA2_LONGEST_S = 32
+LYRIA2_CLIP_S = 32.8
+#: What a request may ask for, and a MusicGen endpoint makes.
+LONGEST_S = 300
 DEFAULT_DURATION_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOffer:
+    """A route that a model serves: the clip lengths to be had there, and whether it is the route's choice."""
+
+    route: Route
+    chosen: bool
+    shortest_s: float
+    longest_s: float
+    default_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model that can be asked for, and where."""
+
+    deployment: Deployment
+    routes: tuple[RouteOffer, ...]
 
 
 class Catalog:
@@ -25,7 +47,7 @@ class Catalog:
         """
         if model is not None:
             return self._named(route, model)
-        wanted = [d for d in self.deployments if route is Route.STANDARD or d.kind is ModelKind.LYRIA2]
+        wanted = self._serving(route)
         if wanted and allowed is not None:
             wanted = [d for d in wanted if d.kind.value in allowed]
             if not wanted:
@@ -45,14 +67,37 @@ class Catalog:
         """Where tasks of this model run now; None when the model was taken out of the configuration."""
         return next((d for d in self.deployments if d.kind is kind), None)
 
+    def offers(self, allowed: Collection[str] | None = None) -> tuple[Offer, ...]:
+        """Each model whose caller may use the ``allowed`` ones, None being all; in order of preference."""
+        kinds = dict.fromkeys(d.kind for d in self.deployments if allowed is None or d.kind.value in allowed)
+        return tuple(self._offer(kind, kinds) for kind in kinds)
+
+    def _offer(self, kind: ModelKind, kinds: Collection[ModelKind]) -> Offer:
+        routes = []
+        for route in Route:
+            serving = [d.kind for d in self._serving(route) if d.kind in kinds]
+            if kind in serving:
+                routes.append(_route_offer(route, kind, chosen=serving[0] is kind))
+        return Offer(next(d for d in self.deployments if d.kind is kind), tuple(routes))
+
+    def _serving(self, route: Route) -> list[Deployment]:
+        return [d for d in self.deployments if route is Route.STANDARD or d.kind is ModelKind.LYRIA2]
+
     def _named(self, route: Route, model: str) -> Deployment:
-        allowed = [d for d in self.deployments if route is Route.STANDARD or d.kind is ModelKind.LYRIA2]
+        allowed = self._serving(route)
         for deployment in allowed:
             if model == deployment.kind.value:
                 return deployment
         names = ", ".join(d.kind.value for d in allowed) or "none"
         detail = f"{model!r} is not available here; leave it out, or choose one of: {names}."
         raise InvalidRequest((FieldError("model", "unknown_model", detail),))
+
+
+def _route_offer(route: Route, kind: ModelKind, *, chosen: bool) -> RouteOffer:
+    if route is Route.LYRIA:
+        return RouteOffer(route, chosen, LYRIA2_CLIP_S, LYRIA2_CLIP_S, LYRIA2_CLIP_S)
+    longest_s = LYRIA2_LONGEST_S if kind is ModelKind.LYRIA2 else LONGEST_S
+    return RouteOffer(route, chosen, 1, longest_s, DEFAULT_DURATION_S)
 
 
 def fit(spec: MusicSpec, route: Route, deployment: Deployment) -> MusicSpec:

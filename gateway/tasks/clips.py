@@ -91,6 +91,10 @@ class ClipShelf:
         self._writers.append(writer)
         return writer
 
+    def begun(self) -> int:
+        """How many clips' audio came, whatever became of it."""
+        return len(self._writers)
+
     def stored(self) -> tuple[Clip, ...]:
         return tuple(writer.clip for writer in self._writers if writer.clip is not None)
 

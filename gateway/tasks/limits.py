@@ -4,7 +4,7 @@ import math
 
 from gateway.db import tasks
 from gateway.db.engine import Tx
-from gateway.db.tasks import Windows
+from gateway.db.tasks import Rate, Windows
 from gateway.errors import ErrorCode, LimitReached, LimitState
 from gateway.model import ApiKey, Tenant
 
@@ -55,6 +55,14 @@ def rate_after(windows: Windows, now_ms: int, rpm: int) -> LimitState:
     """The key's rate once one more request was made."""
     remaining = max(0, rpm - windows.key_count - 1)
     return LimitState("key", rpm, WINDOW_S, remaining, _wait_s(windows.key_oldest_at_ms, now_ms) or WINDOW_S)
+
+
+def rate_now(owner: str, rate: Rate, now_ms: int, rpm: int) -> LimitState:
+    """A rate as it stands, for whoever only asks: the next request is admitted while any of it remains."""
+    full_s = _wait_s(rate.full_at_ms, now_ms)
+    if full_s is not None:
+        return LimitState(owner, rpm, WINDOW_S, 0, full_s)
+    return LimitState(owner, rpm, WINDOW_S, max(1, rpm - rate.count), _wait_s(rate.oldest_at_ms, now_ms) or 0)
 
 
 def _wait_s(created_at_ms: int | None, now_ms: int) -> int | None:

@@ -18,6 +18,7 @@ from gateway.ports import Clock, ModelCall, ModelReply, MusicModel, Storage
 from gateway.tasks import charging
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.clips import ClipShelf
+from gateway.tasks.cost import cost_of
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.outcome import UNCOUNTED, Again, Finish, Progress, after_call
 
@@ -149,12 +150,22 @@ class Pipeline:
         task = lease.task
         model = self._models[task.mode][task.model]
         shelf = ClipShelf(self._storage, task, attempt_id, lambda index: _seed_of(call, index))
+
+        def cost(fault: AttemptFault | None) -> int:
+            return cost_of(
+                fault,
+                asked=len(call.clip_indexes),
+                came=shelf.begun(),
+                delivered=len(shelf.stored()),
+                clip_micros=_clip_cost(task, deployment),
+            )
+
         try:
             reply, error = await self._generate(
                 model, deployment, call, shelf, self._left_s(lease), task.traceparent
             )
         except asyncio.CancelledError:
-            await self._keep(lease, attempt_id, shelf.stored())
+            await self._keep(lease, attempt_id, shelf.stored(), cost(AttemptFault.UNKNOWN))
             raise
         clips = shelf.stored()
         for clip in clips:
@@ -168,7 +179,7 @@ class Pipeline:
                 error.internal or error.detail,
                 extra={"code": error.code.value, "fault": error.fault.value, "status": error.status},
             )
-        return _attempt_end(attempt_id, clips, error, reply), error
+        return _attempt_end(attempt_id, clips, error, reply, cost(error.fault if error else None)), error
 
     async def _generate(
         self,
@@ -210,6 +221,7 @@ class Pipeline:
             deployment=deployment.name,
             clips_asked=len(call.clip_indexes),
             now_ms=self._clock.now_ms(),
+            cost_micros=len(call.clip_indexes) * _clip_cost(lease.task, deployment),
         )
         if not held:
             raise LeaseLost(lease.task.id)
@@ -217,10 +229,12 @@ class Pipeline:
     async def _record(self, lease: Lease, end: AttemptEnd) -> None:
         await self._write(partial(_end_attempt, lease, end, self._clock.now_ms()))
 
-    async def _keep(self, lease: Lease, attempt_id: str, clips: tuple[Clip, ...]) -> None:
+    async def _keep(self, lease: Lease, attempt_id: str, clips: tuple[Clip, ...], cost_micros: int) -> None:
         """Record what a call that is being abandoned has stored, so that it is not paid for again."""
         if clips:
-            end = AttemptEnd(attempt_id, "unknown", clips, fault=AttemptFault.UNKNOWN.value)
+            end = AttemptEnd(
+                attempt_id, "unknown", clips, fault=AttemptFault.UNKNOWN.value, cost_micros=cost_micros
+            )
             with contextlib.suppress(LeaseLost, Unavailable):
                 await self._database.write(partial(_end_attempt, lease, end, self._clock.now_ms()))
 
@@ -303,8 +317,17 @@ def _advanced(progress: Progress, end: AttemptEnd, error: UpstreamError | None, 
     )
 
 
+def _clip_cost(task: Task, deployment: Deployment) -> int:
+    """What the provider takes for a clip of this task; the emulator, which makes those of tests, nothing."""
+    return 0 if task.test else deployment.cost_micros
+
+
 def _attempt_end(
-    attempt_id: str, clips: tuple[Clip, ...], error: UpstreamError | None, reply: ModelReply | None
+    attempt_id: str,
+    clips: tuple[Clip, ...],
+    error: UpstreamError | None,
+    reply: ModelReply | None,
+    cost_micros: int,
 ) -> AttemptEnd:
     if error is None:
         state = "succeeded"
@@ -318,6 +341,7 @@ def _attempt_end(
         error_code=error.code.value if error else None,
         status=error.status if error else None,
         provider_metadata=reply.provider_metadata if reply else None,
+        cost_micros=cost_micros,
     )
 
 

@@ -27,13 +27,19 @@ class ClientAddresses:
 
     def of(self, scope: Scope) -> str:
         """What its sender is counted by: an IPv4 address, the /64 of an IPv6 address, or `UNKNOWN`."""
+        address = self._address(scope)
+        return _grouped(address) if address is not None else UNKNOWN
+
+    def seen(self, scope: Scope) -> str:
+        """The whole address, for the record."""
+        return str(self._address(scope) or UNKNOWN)
+
+    def _address(self, scope: Scope) -> Address | None:
         client = scope.get("client")
         peer = _parsed(client[0]) if client else None
         if isinstance(self._trusted, int):
-            address = _behind(self._trusted, scope) or peer
-        else:
-            address = self._last_untrusted(peer, scope)
-        return _grouped(address) if address is not None else UNKNOWN
+            return _behind(self._trusted, scope) or peer
+        return self._last_untrusted(peer, scope)
 
     def _last_untrusted(self, peer: Address | None, scope: Scope) -> Address | None:
         """The nearest one that is no proxy of ours. Behind what cannot be read, nothing is believed."""

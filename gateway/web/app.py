@@ -1,15 +1,16 @@
 """The ASGI application: routes, and the edge around them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from gateway.metrics import Metrics
+from gateway.web.account import AccountApi
+from gateway.web.admin.routes import AdminApi, gated_routes
 from gateway.web.edge import Edge
+from gateway.web.endpoint import Endpoint
 from gateway.web.files import FileApi
 from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
@@ -18,12 +19,17 @@ from gateway.web.operations import OperationsApi
 
 @dataclass(frozen=True, slots=True)
 class Apis:
-    """The handlers. ``files`` is None where audio is served by Cloud Storage itself."""
+    """The handlers. ``files`` is None where audio is served by Cloud Storage itself.
+
+    ``admin`` is None where it is switched off, or served on a port of its own (`create_admin_app`).
+    """
 
     music: MusicApi
+    account: AccountApi
     operations: OperationsApi
     front: FrontPage
     files: FileApi | None
+    admin: AdminApi | None = None
 
 
 def create_app(apis: Apis, metrics: Metrics, new_request_id: Callable[[], str]) -> ASGIApp:
@@ -32,17 +38,12 @@ def create_app(apis: Apis, metrics: Metrics, new_request_id: Callable[[], str]) 
     return Edge(router, metrics, new_request_id)
 
 
-class Endpoint:
-    """A handler as an ASGI application. Errors are the edge's: Starlette's own wrapper costs twice this."""
-
-    __slots__ = ("handler",)
-
-    def __init__(self, handler: Callable[[Request], Awaitable[Response]]) -> None:
-        self.handler = handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self.handler(Request(scope, receive, send))
-        await response(scope, receive, send)
+def create_admin_app(
+    admin: AdminApi, operations: OperationsApi, metrics: Metrics, new_request_id: Callable[[], str]
+) -> ASGIApp:
+    """The application on the admin API's own port: that API, and what monitors ask."""
+    router = Router(routes=[*_operations(operations), *gated_routes(admin)], redirect_slashes=False)
+    return Edge(router, metrics, new_request_id)
 
 
 def routes(apis: Apis) -> list[Route]:
@@ -51,12 +52,23 @@ def routes(apis: Apis) -> list[Route]:
         Route("/api/task-status/{task_id}", Endpoint(apis.music.status), methods=["GET"]),
         Route("/api/music_generate", Endpoint(apis.music.generate), methods=["POST"]),
         Route("/api/music_generate_lyria", Endpoint(apis.music.generate_lyria), methods=["POST"]),
-        Route("/livez", Endpoint(apis.operations.livez), methods=["GET"]),
-        Route("/readyz", Endpoint(apis.operations.readyz), methods=["GET"]),
-        Route("/metrics", Endpoint(apis.operations.metrics), methods=["GET"]),
-        Route("/openapi.yaml", Endpoint(apis.operations.openapi), methods=["GET"]),
+        Route("/api/account", Endpoint(apis.account.account), methods=["GET"]),
+        Route("/api/usage", Endpoint(apis.account.usage), methods=["GET"]),
+        Route("/api/models", Endpoint(apis.account.models), methods=["GET"]),
+        *_operations(apis.operations),
         Route("/", Endpoint(apis.front.show), methods=["GET"]),
     ]
     if apis.files is not None:
         found.append(Route("/files/{name:path}", Endpoint(apis.files.download), methods=["GET"]))
+    if apis.admin is not None:
+        found += gated_routes(apis.admin)
     return found
+
+
+def _operations(api: OperationsApi) -> list[Route]:
+    return [
+        Route("/livez", Endpoint(api.livez), methods=["GET"]),
+        Route("/readyz", Endpoint(api.readyz), methods=["GET"]),
+        Route("/metrics", Endpoint(api.metrics), methods=["GET"]),
+        Route("/openapi.yaml", Endpoint(api.openapi), methods=["GET"]),
+    ]

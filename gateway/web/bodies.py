@@ -28,10 +28,15 @@ _JSON, _FORM, _MULTIPART = "application/json", "application/x-www-form-urlencode
 _CHARSETS = frozenset({b"utf-8", b"utf8", b"us-ascii"})
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The object in a JSON body. Raises `RequestError`."""
+def has_body(request: Request) -> bool:
+    """Whether anything comes after the headers (RFC 9112 §6.3)."""
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+async def read_json(request: Request, example: str = _EXAMPLE) -> dict[str, Any]:
+    """The object in a JSON body; ``example`` is what a caller is advised to send. Raises `RequestError`."""
     _require(request, (_JSON,))
-    return parse_object(await _read(request), "The body")
+    return parse_object(await _read(request), "The body", example)
 
 
 async def read_fields(request: Request) -> dict[str, Any]:
@@ -48,7 +53,7 @@ async def read_fields(request: Request) -> dict[str, Any]:
     return _merge(pairs)
 
 
-def parse_object(body: bytes | str, what: str) -> dict[str, Any]:
+def parse_object(body: bytes | str, what: str, example: str = _EXAMPLE) -> dict[str, Any]:
     """A JSON object, strictly (RFC 8259): UTF-8, no name twice, no NaN, no half of a surrogate pair.
 
     A byte order mark is passed over, as the RFC allows: some editors put one into every file. Raises
@@ -64,10 +69,10 @@ def parse_object(body: bytes | str, what: str) -> dict[str, Any]:
         raise RequestError(f"{what} is nested too deeply.") from None
     except ValueError as error:
         if not text.strip():
-            raise RequestError(f"{what} is empty; send {_EXAMPLE}.") from None
+            raise RequestError(f"{what} is empty; send {example}.") from None
         raise RequestError(f"{what} is not valid JSON: {_printable(str(error))}.") from None
     if not isinstance(value, dict):
-        raise RequestError(f"{what} must be {_EXAMPLE}.")
+        raise RequestError(f"{what} must be {example}.")
     return value
 
 
@@ -106,7 +111,7 @@ async def _read(request: Request) -> bytes:
 
 
 def _too_large() -> NoReturn:
-    raise BodyTooLarge(f"A body has at most {BODY_LIMIT_BYTES} bytes here. Shorten the prompt.")
+    raise BodyTooLarge(f"A body has at most {BODY_LIMIT_BYTES} bytes here; send less.")
 
 
 def _urlencoded(body: bytes) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from gateway.errors import (
     InvalidRequest,
     LimitReached,
     LimitState,
+    NotAnAdmin,
 )
 from gateway.telemetry import redact
 from gateway.web.views import timestamp
@@ -34,6 +35,7 @@ STATUSES: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.KEY_DISABLED: (401, "The API key is disabled"),
     ErrorCode.TENANT_SUSPENDED: (403, "The tenant is suspended"),
     ErrorCode.NOT_ALLOWED: (403, "This key may not do this"),
+    ErrorCode.ADMIN_CLOSED: (403, "The admin API is closed"),
     ErrorCode.TEST_KEYS_OFF: (403, "Test keys are switched off"),
     ErrorCode.NOT_FOUND: (404, "There is no such thing"),
     ErrorCode.CONFLICT: (409, "It contradicts what is there"),
@@ -91,7 +93,8 @@ def problem(error: GatewayError, request_id: str, extensions: Mapping[str, Any] 
     if retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
     if status == 401:  # noqa: PLR2004 - RFC 9110 §15.5.2 wants a challenge with this one
-        headers["WWW-Authenticate"] = 'ApiKey header="X-Api-Key", Bearer'
+        key = "" if isinstance(error, NotAnAdmin) else 'ApiKey header="X-Api-Key", '
+        headers["WWW-Authenticate"] = f"{key}Bearer"
     # A text may repeat what was sent, such as the name of a field; a key in it goes no further.
     return Response(redact(orjson.dumps(document).decode()), status, headers, MEDIA_TYPE)
 

@@ -21,10 +21,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from gateway.accounts import keys
 from gateway.errors import FieldError, InvalidRequest
 from gateway.model import ModelKind, MusicSpec
+from gateway.tasks.catalog import LONGEST_S
 
 PROMPT_CHARS = 4000
 METADATA_ENTRIES = 16
-_MAX_SEED = 2**32 - 1
+MAX_SAMPLES = 4
+MAX_SEED = 2**32 - 1
 #: A request of nothing but unknown fields must not be answered with a megabyte of advice.
 TOLD_FIELDS = 20
 # What no prompt needs and databases or logs choke on; tabs and line breaks are fine.
@@ -60,10 +62,10 @@ def _label(value: str) -> str:
     return value
 
 
-_whole = BeforeValidator(_whole_number)
-Duration = Annotated[int, Field(ge=1, le=300), _whole]
-SampleCount = Annotated[int, Field(ge=1, le=4), _whole]
-Seed = Annotated[int, Field(ge=0, le=_MAX_SEED), _whole]
+WHOLE = BeforeValidator(_whole_number)
+Duration = Annotated[int, Field(ge=1, le=LONGEST_S), WHOLE]
+SampleCount = Annotated[int, Field(ge=1, le=MAX_SAMPLES), WHOLE]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]
 Text = Annotated[
     str, Field(min_length=1, max_length=PROMPT_CHARS, json_schema_extra={"pattern": TEXT_PATTERN})
 ]
@@ -137,7 +139,7 @@ class MusicGenerateLyriaBody(_Body):
         )
 
 
-B = TypeVar("B", bound=_Body)
+B = TypeVar("B", bound=BaseModel)
 
 #: Fields that are integers, for forms, where everything arrives as text.
 INTEGER_FIELDS = frozenset({"durationSeconds", "sampleCount", "seed"})
@@ -169,6 +171,8 @@ _ADVICE = {
     "int_type": ("wrong_type", "must be an integer."),
     "int_from_float": ("wrong_type", "must be a whole number."),
     "dict_type": ("wrong_type", "must be an object of strings."),
+    "list_type": ("wrong_type", "must be a list."),
+    "model_type": ("wrong_type", "must be an object."),
     "string_too_short": ("empty", "is empty; say something."),
 }
 
@@ -179,7 +183,9 @@ def _explain(error: ErrorDetails, known: str) -> FieldError:
     if kind in _ADVICE:
         code, detail = _ADVICE[kind]
     elif kind == "extra_forbidden":
-        code, detail = "unknown_field", f"is not a field of this request. It takes: {known}."
+        inside = len(error["loc"]) > 1
+        takes = "is not a field here." if inside else f"is not a field of this request. It takes: {known}."
+        code, detail = "unknown_field", takes
     elif kind in {"greater_than_equal", "less_than_equal"}:
         bound = "at least" if kind == "greater_than_equal" else "at most"
         code, detail = "out_of_range", f"must be {bound} {context.get('ge', context.get('le'))}."

@@ -26,10 +26,10 @@ def render_task(
         "audio_urls": urls,
         "image_url": audio_url,
         "outputs": [_output(clip, link) for clip, link in zip(task.clips, links, strict=True)],
-        "price": _price(task),
+        "price": render_price(task),
         "error": {"code": task.error.code, "detail": task.error.detail} if task.error else None,
         "warnings": [*_warnings(task), *warnings],
-        "request": _request(task),
+        "request": render_request(task),
         "metadata": task.metadata,
         "created_at": timestamp(task.created_at_ms),
         "started_at": timestamp(task.started_at_ms),
@@ -51,9 +51,9 @@ def render_quote(quote: Quote) -> dict[str, Any]:
         else {"code": refusal.code.value, "detail": refusal.detail, "retry_after_s": refusal.retry_after_s},
         "model": task.model.value,
         "plan": {"calls": quote.calls, "clips": task.spec.sample_count, "seconds": task.spec.duration_s},
-        "price": _price(task),
+        "price": render_price(task),
         "warnings": list(quote.verdict.warnings),
-        "request": _request(task),
+        "request": render_request(task),
     }
 
 
@@ -72,7 +72,7 @@ def _output(clip: Clip, link: SignedUrl) -> dict[str, Any]:
     }
 
 
-def _price(task: Task) -> dict[str, Any]:
+def render_price(task: Task) -> dict[str, Any]:
     """The price quoted, and what is charged of it once the task has ended."""
     charged_micros = charge_for(task, task.state, len(task.clips)) if task.state.terminal else None
     return {
@@ -83,7 +83,7 @@ def _price(task: Task) -> dict[str, Any]:
     }
 
 
-def _request(task: Task) -> dict[str, Any]:
+def render_request(task: Task) -> dict[str, Any]:
     spec = task.spec
     asked: dict[str, Any] = {"prompt": spec.prompt, "sampleCount": spec.sample_count}
     if task.route is Route.STANDARD:

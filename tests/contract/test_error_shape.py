@@ -25,6 +25,7 @@ from gateway.telemetry import JsonFormatter
 from gateway.web.app import Apis
 from gateway.web.problems import STATUSES
 from tests.api import (
+    ADMIN,
     BASE_URL,
     Caller,
     checked_client,
@@ -34,7 +35,7 @@ from tests.api import (
     send_raw,
     serving,
 )
-from tests.factories import ACT, a_caller
+from tests.factories import ACT, NOW_MS, a_caller
 from tests.running import free_port
 from tests.specification import Specification
 
@@ -120,9 +121,53 @@ async def unauthorized(scene: Scene) -> httpx.Response:
     return await scene.client.get("/api/task-status/x")
 
 
+async def key_revoked(scene: Scene) -> httpx.Response:
+    await scene.services.keyring.revoke(ACT, scene.caller.key_id)
+    return await scene.caller.status("x")
+
+
+async def key_expired(scene: Scene) -> httpx.Response:
+    _, text = await a_caller(scene.services.database, expires_at_ms=NOW_MS - 10**12)
+    return await replace(scene.caller, key=text).status("x")
+
+
+async def key_disabled(scene: Scene) -> httpx.Response:
+    await scene.services.keyring.disable(ACT, scene.caller.key_id)
+    return await scene.caller.status("x")
+
+
+async def tenant_suspended(scene: Scene) -> httpx.Response:
+    await scene.services.tenants.suspend(ACT, scene.caller.tenant_id)
+    return await scene.caller.post(json={"prompt": "x"})
+
+
 async def not_allowed(scene: Scene) -> httpx.Response:
-    _, key = await a_caller(scene.services.database, scopes=frozenset({Scope.READ}))
-    return await replace(scene.caller, key=key).post(json={"prompt": "x"})
+    scopes = frozenset({Scope.READ})
+    _, text = await scene.services.keyring.create(ACT, scene.caller.tenant_id, name="r", scopes=scopes)
+    return await replace(scene.caller, key=text).post(json={"prompt": "x"})
+
+
+async def admin_closed(scene: Scene) -> httpx.Response:
+    apis = make_apis(scene.settings.model_copy(update={"admin_token": None}), scene.services)
+    transport = httpx.ASGITransport(make_app(apis, scene.services))
+    async with checked_client(Specification.load(), transport=transport, base_url=BASE_URL) as client:
+        return await client.get("/admin/api/tenants", headers=ADMIN)
+
+
+async def not_found(scene: Scene) -> httpx.Response:
+    return await scene.client.get("/admin/api/tenants/ten_x", headers=ADMIN)
+
+
+async def conflict(scene: Scene) -> httpx.Response:
+    await scene.services.tenants.create(ACT, name="taken")
+    return await scene.client.post("/admin/api/tenants", json={"name": "taken"}, headers=ADMIN)
+
+
+async def idempotency_key_reused(scene: Scene) -> httpx.Response:
+    for prompt in ("x", "y"):
+        headers = {"Idempotency-Key": "mine", "Prefer": "respond-async"}
+        response = await scene.caller.post(json={"prompt": prompt}, headers=headers)
+    return response
 
 
 async def keys_for_tests_off(scene: Scene) -> httpx.Response:
@@ -227,9 +272,11 @@ WAYS = {
     for way in (
         *(malformed_request, invalid_request, malformed_body, unauthorized, link_invalid, route_not_found),
         *(task_not_found, file_not_found, method_not_allowed, body_too_large, unsupported_media_type),
-        *(not_allowed, range_not_satisfiable, budget_spent, rate_limited, queue_full, slow_down),
-        *(headers_too_large, internal_error, database_unavailable, limits_unavailable, storage_unavailable),
-        *(model_unavailable,),
+        *(range_not_satisfiable, budget_spent, rate_limited, queue_full, slow_down, headers_too_large),
+        *(internal_error, database_unavailable, limits_unavailable, storage_unavailable),
+        *(model_unavailable, key_revoked, key_expired),
+        *(key_disabled, tenant_suspended, not_allowed, admin_closed, not_found, conflict),
+        idempotency_key_reused,
     )
 } | {
     # A function of that name would be taken for a test.

@@ -1,13 +1,19 @@
 """Fuzzing from openapi.yaml against a running gateway finds nothing.
 
 The gateway is a process on a socket. It has one finished task, whose id and link stand in for the document's
-examples, and no worker after that: what is asked for stays queued, however long it would take to make.
+examples, and no worker after that: what is asked for stays queued, however long it would take to make. What
+administrators change is a tenant and a key that callers do not use.
 """
 
+import itertools
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+from zoneinfo import available_timezones
 
 import httpx
 import pytest
@@ -27,6 +33,9 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from gateway.errors import InvalidRequest
+from gateway.web.naming import NAME, parse_name
+from tests.api import ADMIN, ADMIN_TOKEN
 from tests.emulator import start_emulator
 from tests.running import start_gateway
 from tests.specification import PATH, Specification
@@ -48,6 +57,11 @@ CHECKS = [
 
 EXAMPLES = 10
 LYRIA2_LONGEST_S = 32
+LONGEST_REPORT_DAYS = 400
+ZONES = available_timezones()
+# Texts of administrators: what can be read, and begins or ends with no space.
+READABLE = ("name", "owner", "reason")
+LATER = "2099-12-31T00:00:00Z"
 EXAMPLE_VALUES = {
     example["value"]
     for parameter in Specification.load().document["components"]["parameters"].values()
@@ -60,28 +74,59 @@ schema.config.generation.update(deterministic=True, max_examples=EXAMPLES)
 
 @dataclass(frozen=True)
 class Fuzzed:
-    """A gateway, a key, and one task of that key's that has ended."""
+    """A gateway, a key, one task of that key's that has ended, and what else administrators may change."""
 
     url: str
     key: str
     task: dict[str, Any]
+    tenant_id: str
+    key_id: str
+    key_tenant_id: str
+    names: set[str] = field(default_factory=set)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def headers(self, case: schemathesis.Case) -> dict[str, str]:
+        return ADMIN if case.operation.path.startswith("/admin/") else {"X-Api-Key": self.key}
 
     def fill(self, case: schemathesis.Case) -> None:
         """Put what exists in the place of the document's examples."""
         link = urlsplit(self.task["audio_url"])
         query = {name: values[0] for name, values in parse_qs(link.query).items()}
-        real = {"task_id": self.task["task_id"], "name": unquote(link.path.removeprefix("/files/")), **query}
-        for values in (case.path_parameters, case.query):
+        real = {"task_id": self.task["task_id"], "key_id": self.key_id, **query}
+        # What becomes of the one tenant must not bound the keys of the other.
+        of_tenant = "{tenant_id}" in case.operation.path
+        real["tenant_id"] = self.tenant_id if of_tenant else self.key_tenant_id
+        if "/files/" in case.operation.path:
+            real["name"] = unquote(link.path.removeprefix("/files/"))
+        for values in (case.path_parameters, case.query, case.body):
             for name, value in real.items():
-                if values and isinstance(values.get(name), str) and values[name] in EXAMPLE_VALUES:
+                offered = values.get(name) if isinstance(values, dict) else None
+                if isinstance(offered, str) and offered in EXAMPLE_VALUES:
                     values[name] = value
+
+    def name_anew(self, case: schemathesis.Case) -> None:
+        """Give each request a name of its own: a second request of the same name is rightly refused."""
+        offered = case.headers.get(NAME)
+        try:
+            name = parse_name([offered]) if isinstance(offered, str) else None
+        except InvalidRequest:
+            return
+        if name in self.names:
+            case.headers[NAME] = name = f"name-{next(self.numbers)}"
+        if name is not None:
+            self.names.add(name)
 
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
-    # Keys are left out on purpose, time and again, and 401 is what that is to be answered with.
-    guard = {"GATEWAY_READS_PER_MINUTE": "0", "GATEWAY_BAD_KEYS_PER_MINUTE": "0"}
-    limits = {"GATEWAY_DEFAULT_MAX_QUEUED": "1000000", "GATEWAY_LOG_LEVEL": "error", **guard}
+    limits = {
+        "GATEWAY_DEFAULT_MAX_QUEUED": "1000000",
+        "GATEWAY_LOG_LEVEL": "error",
+        "GATEWAY_ADMIN_TOKEN": ADMIN_TOKEN,
+        # Keys are left out on purpose, time and again, and 401 is what that is to be answered with.
+        "GATEWAY_READS_PER_MINUTE": "0",
+        "GATEWAY_BAD_KEYS_PER_MINUTE": "0",
+    }
     with (
         start_emulator(lyria_seconds=0.2) as emulator,
         start_gateway(tmp_path_factory.mktemp("fuzzed"), emulator.url, **limits) as gateway,
@@ -94,7 +139,9 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
         gateway.stop()
         gateway.environment |= {"GATEWAY_CONCURRENCY": "0", "GATEWAY_WAIT_S": "0"}
         gateway.start()
-        yield Fuzzed(gateway.url, key, task)
+        tenant_id, key_tenant_id = gateway.create_tenant("one"), gateway.create_tenant("two")
+        key_id = gateway.create_key(key_tenant_id).split("_")[2]
+        yield Fuzzed(gateway.url, key, task, tenant_id, key_id, key_tenant_id)
 
 
 @schema.parametrize()
@@ -106,17 +153,60 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
     suppress_health_check=list(HealthCheck),
 )
 def test_nothing_is_found(case: schemathesis.Case, fuzzed: Fuzzed) -> None:
-    assume(not refused_beyond_the_schema(case.body))
+    assume(not unreportable(case.query or {}))
     fuzzed.fill(case)
-    case.call_and_validate(base_url=fuzzed.url, headers={"X-Api-Key": fuzzed.key}, checks=CHECKS)
+    fuzzed.name_anew(case)
+    if case.operation.path.startswith("/admin/"):
+        say_as_in_words(case.body)
+    assume(not refused_beyond_the_schema(case.body))
+    case.call_and_validate(base_url=fuzzed.url, headers=fuzzed.headers(case), checks=CHECKS)
+
+
+def say_as_in_words(body: Any) -> None:
+    """What an administrator's body must be and only words say: readable, a real zone, a time to come."""
+    if not isinstance(body, dict):
+        return
+    for name in READABLE:
+        if isinstance(body.get(name), str) and body[name]:
+            body[name] = readable(body[name])
+    if isinstance(body.get("tags"), list):
+        body["tags"] = [readable(tag) if isinstance(tag, str) and tag else tag for tag in body["tags"]]
+    if isinstance(body.get("zone"), str) and 1 <= len(body["zone"]) <= 64:
+        body["zone"] = "Europe/Berlin"
+    if isinstance(body.get("expires_at"), str) and re.match(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]", body["expires_at"]
+    ):
+        body["expires_at"] = LATER
+
+
+def readable(text: str) -> str:
+    """As long as before, so that what is too long stays so."""
+    return "".join(letter if letter.isprintable() and letter != " " else "x" for letter in text)
 
 
 def refused_beyond_the_schema(body: Any) -> bool:
-    """What the document says in words only: a field twice in a form, a length that a model cannot give."""
+    """What the document says in words only: a field twice in a form, a length that a model cannot give, and a
+    credit of more than was spent.
+    """
     if not isinstance(body, dict):
         return False
+    spent_micros = body.get("spent_micros")
+    if isinstance(spent_micros, int | float) and spent_micros < 0:
+        return True
     inner = body["body"] if isinstance(body.get("body"), dict) else {}
     fields = {**body, **inner}
     duration = fields.get("durationSeconds")
     long = isinstance(duration, int | float) and duration > LYRIA2_LONGEST_S
     return bool(set(body) & set(inner)) or (long and fields.get("model") == "lyria-002")
+
+
+def unreportable(query: dict[str, Any]) -> bool:
+    """What the document says of reports in words only: no such zone, days in the wrong order, or too many."""
+    days = []
+    for name in ("from", "to"):
+        with suppress(ValueError):
+            days.append(date.fromisoformat(str(query.get(name))))
+    # A first day alone is measured against today.
+    stretch = (days[1] - days[0]).days if len(days) == 2 else 0
+    alone = len(days) == 1 and "from" in query
+    return query.get("tz", "UTC") not in ZONES or alone or not 0 <= stretch < LONGEST_REPORT_DAYS

@@ -73,6 +73,15 @@ def test_what_is_not_documented_fails(
     assert complaint in str(failed.value)
 
 
+def test_what_has_no_body_is_held_to_that(specification: Specification) -> None:
+    path = "/admin/api/tenants/ten_x/members/ada@example.com"
+    headers = {"X-Request-Id": "request-0001", "Cache-Control": "no-store"}
+    request = httpx.Request("DELETE", f"http://gateway{path}")
+    specification.check(httpx.Response(204, headers=headers, request=request))
+    with pytest.raises(AssertionError, match="a body where none is documented"):
+        specification.check(httpx.Response(204, headers=headers, content=b"{}", request=request))
+
+
 def test_nowhere_is_a_404_and_a_wrong_method_a_405(specification: Specification) -> None:
     nowhere = {"type": "urn:gateway:problem:route_not_found", "status": 404, "code": "route_not_found"}
     specification.check(answer(404, nowhere, path="/nowhere", WWW_Authenticate=None))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.errors import InvalidRequest
+from gateway.accounts import derived
+from gateway.errors import Conflict, ErrorCode, InvalidRequest, NotFound
 from gateway.model import Act, Tenant
 from tests.clock import SetClock
 from tests.factories import ACT, NOW_MS
@@ -45,7 +46,7 @@ async def test_an_adjustment_stays_in_the_ledger_with_who_and_why(office: TestOf
     assert await office.books.reconcile() == ()
     logged = (await office.acts())[-1]
     assert (logged.action, logged.act, logged.target) == ("ledger.adjust", ada, tenant.id)
-    assert logged.after == {"spent_micros": 70_000, "reason": "moved from another"}
+    assert logged.after == {"spent_micros": 70_000, "reason": "moved from another", "entry_id": row.id}
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "\n\t", "x" * 501, "two\nlines"])
@@ -68,6 +69,55 @@ async def test_a_credit_is_at_most_what_was_spent_in_all(
     await office.books.adjust(ACT, tenant.id, -70_000, reason="goodwill")
     assert await spent(office, tenant) == [-70_000, 0, 0]
     assert await office.books.reconcile() == ()
+
+
+async def test_a_named_adjustment_is_made_once(office: TestOffice, tenant: Tenant, clock: SetClock) -> None:
+    """I6: when its answer was lost it is sent again, and must not credit twice."""
+    made = await office.books.adjust(ACT, tenant.id, 70_000, reason="moved", name="n")
+    clock.advance(86_400)
+    again = await office.books.adjust(ACT, tenant.id, 70_000, reason=" moved ", name="n")
+    assert (again.row, made.repeated, again.repeated) == (made.row, False, True)
+    assert await office.books.entries(tenant.id) == (made.row,)
+    assert [act.action for act in await office.acts()] == ["tenant.create", "ledger.adjust"]
+    other = await office.books.adjust(ACT, tenant.id, 70_000, reason="moved", name="m")
+    assert other.row.id != made.row.id
+    assert await office.books.reconcile() == ()
+
+
+@pytest.mark.parametrize(("micros", "reason"), [(70_001, "moved"), (70_000, "moved back")])
+async def test_another_adjustment_of_the_same_name_is_refused(
+    office: TestOffice, tenant: Tenant, micros: int, reason: str
+) -> None:
+    await office.books.adjust(ACT, tenant.id, 70_000, reason="moved", name="n")
+    with pytest.raises(Conflict) as caught:
+        await office.books.adjust(ACT, tenant.id, micros, reason=reason, name="n")
+    assert caught.value.code is ErrorCode.IDEMPOTENCY_KEY_REUSED
+    assert await spent(office, tenant) == [70_000] * 3
+
+
+async def test_a_name_belongs_to_its_tenant_and_a_refusal_leaves_it_free(
+    office: TestOffice, tenant: Tenant
+) -> None:
+    assert "has spent" in await refusal(office.books.adjust(ACT, tenant.id, -1, reason="x", name="n"))
+    other = await office.tenants.create(ACT, name="other")
+    for whose in (tenant, other):
+        assert not (await office.books.adjust(ACT, whose.id, 5, reason="x", name="n")).repeated
+
+
+async def test_a_reason_that_quotes_a_name_is_not_taken_for_it(office: TestOffice, tenant: Tenant) -> None:
+    quoted = derived.name_sha256("n")
+    await office.books.adjust(ACT, tenant.id, 5, reason=quoted)
+    assert not (await office.books.adjust(ACT, tenant.id, 5, reason=quoted, name="n")).repeated
+
+
+@pytest.mark.parametrize("name", ["", "n" * 256])
+async def test_a_name_has_a_length(office: TestOffice, tenant: Tenant, name: str) -> None:
+    assert "Idempotency-Key" in await refusal(office.books.adjust(ACT, tenant.id, 1, reason="x", name=name))
+
+
+async def test_the_audit_log_of_nobody_is_told_as_such(office: TestOffice) -> None:
+    with pytest.raises(NotFound):
+        await office.books.audit_log("ten_x")
 
 
 async def test_entries_are_read_newest_first_and_in_pages(

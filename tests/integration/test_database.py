@@ -289,6 +289,58 @@ async def test_a_failed_read_does_not_stop_the_next(database: Database) -> None:
     assert await database.read(names) == set()
 
 
+async def test_what_takes_long_keeps_no_other_read_waiting(database: Database) -> None:
+    entered, may_end = threading.Event(), threading.Event()
+
+    def dawdle(tx: Tx) -> set[str]:
+        found = names(tx)
+        entered.set()
+        may_end.wait()
+        return found
+
+    reading = asyncio.create_task(database.read_long(dawdle))
+    await asyncio.to_thread(entered.wait)
+    await database.write(keep("meanwhile"))
+    assert await database.read(names) == {"meanwhile"}
+    may_end.set()
+    assert await reading == set()
+    assert await database.read_long(names) == {"meanwhile"}
+
+
+async def test_a_long_read_cannot_write_and_does_not_stop_the_next(database: Database) -> None:
+    with pytest.raises(Unavailable):
+        await database.read_long(keep("x"))
+    assert await database.read_long(names) == set()
+
+
+async def test_long_reads_that_come_together_share_one_reader(database: Database) -> None:
+    before = threading.active_count()
+    await asyncio.gather(*(database.read_long(names) for _ in range(5)))
+    assert threading.active_count() == before + 1
+
+
+async def test_a_long_read_never_reads_another_file(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "gateway.db").rename(tmp_path / "elsewhere.db")
+    migrate(tmp_path / "gateway.db")
+    with pytest.raises(Unavailable) as caught:
+        await database.read_long(names)
+    assert "was replaced" in str(caught.value.internal)
+
+
+async def test_a_reader_that_cannot_be_opened_is_tried_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("sqlite3.connect", _cannot)
+        with pytest.raises(Unavailable):
+            await database.read_long(names)
+    assert await database.read_long(names) == set()
+
+
+def _cannot(*_: object, **__: object) -> sqlite3.Connection:
+    raise sqlite3.OperationalError("unable to open database file")
+
+
 async def test_a_key_without_its_tenant_is_refused(database: Database) -> None:
     with pytest.raises(Unavailable, match="nothing was done"):
         await database.write(lambda tx: accounts.insert_key(tx, a_key(a_tenant())))
@@ -385,11 +437,13 @@ async def test_a_database_whose_file_is_gone_takes_and_gives_nothing(
 async def test_a_closed_database_is_unavailable(tmp_path: Path) -> None:
     migrate(tmp_path / "gateway.db")
     database = await Database.open(tmp_path / "gateway.db")
+    await database.read_long(names)
     await database.close()
     with pytest.raises(Unavailable):
         await database.write(keep("acme"))
-    with pytest.raises(Unavailable):
-        await database.read(names)
+    for read in (database.read, database.read_long):
+        with pytest.raises(Unavailable):
+            await read(names)
 
 
 async def test_a_file_that_is_no_database_cannot_be_opened(tmp_path: Path) -> None:

@@ -237,6 +237,29 @@ async def test_an_entry_in_the_wrong_place_is_found(
     assert [difference[1] for difference in await found(database) if difference[0] == what] == ["entry 3"]
 
 
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ("cost_micros = -1", -1),
+        *(
+            (f"fault = '{fault}', clips_delivered = 0, cost_micros = 7", 7)
+            for fault in ("refused", "recitation", "busy", "not_sent", "misconfigured")
+        ),
+    ],
+)
+async def test_a_cost_that_cannot_be_is_found(
+    database: Database, key: ApiKey, tmp_path: Path, change: str, kept: int
+) -> None:
+    corrupt(tmp_path, f"UPDATE attempts SET {change} WHERE task_id = 'failed'")
+    assert await found(database) == {("cost of a call", "attempt attempt of failed", kept, 0)}
+
+
+@pytest.mark.parametrize("change", ["fault = 'unknown'", "fault = 'broken'", "fault = 'recitation'"])
+async def test_what_was_made_may_cost(database: Database, key: ApiKey, tmp_path: Path, change: str) -> None:
+    corrupt(tmp_path, f"UPDATE attempts SET {change}, cost_micros = 7 WHERE task_id = 'part'")
+    assert await found(database) == set()
+
+
 async def test_prices_beyond_what_floats_hold_are_exact(database: Database, tmp_path: Path) -> None:
     key = await keep_key(database)
     task = a_task(key, id="dear", spec=MusicSpec("x", sample_count=3), price_micros=3 * (2**53 + 1))

@@ -58,6 +58,13 @@ def test_a_zone_is_not_part_of_a_network() -> None:
     assert address("", "fe80::1%eth0") == "fe80::/64"
 
 
+def test_for_the_record_an_address_is_told_whole() -> None:
+    addresses = ClientAddresses(1)
+    assert addresses.seen(scope(PROXY, [b"1.1.1.1, 2001:db8:1:2::5"])) == "2001:db8:1:2::5"
+    assert addresses.seen(scope(CLIENT, [])) == CLIENT
+    assert addresses.seen(scope(None, [])) == UNKNOWN
+
+
 # A number of proxies
 
 

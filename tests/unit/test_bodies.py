@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from gateway.errors import BodyTooLarge, InvalidRequest, RequestError, UnsupportedMedia
-from gateway.web.bodies import BODY_LIMIT_BYTES, parse_object, read_fields, read_json
+from gateway.web.bodies import BODY_LIMIT_BYTES, has_body, parse_object, read_fields, read_json
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -50,7 +50,29 @@ async def form(body: bytes | str) -> dict[str, Any]:
     return await read_fields(request(body.encode() if isinstance(body, str) else body, FORM))
 
 
+# Whether there is one
+
+
+@pytest.mark.parametrize(
+    ("headers", "there"),
+    [
+        ({}, False),
+        ({"content_length": "0"}, False),
+        ({"content_length": "2"}, True),
+        ({"transfer_encoding": "chunked"}, True),
+        ({"content_length": "0", "transfer_encoding": "chunked"}, True),
+    ],
+)
+def test_a_body_is_announced_by_its_headers(headers: dict[str, str], there: bool) -> None:
+    assert has_body(request(b"", JSON, **headers)) is there
+
+
 # JSON
+
+
+async def test_advice_is_of_the_request_at_hand() -> None:
+    with pytest.raises(RequestError, match=r'like \{"name": "x"\}'):
+        await read_json(request(b"[]", JSON), 'a JSON object, like {"name": "x"}')
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,22 @@
 """A tenant's days and months: they begin at its own midnight, whatever the clocks do that night."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import available_timezones
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.accounts.calendar import is_zone, local_time, periods_at, resets_at_ms
+from gateway.accounts.calendar import (
+    is_zone,
+    local_time,
+    offsets,
+    periods_at,
+    resets_at_ms,
+    rfc3339,
+    start_of_day_ms,
+    today,
+)
 from gateway.model import BudgetWindow, Periods
 
 ZONES = (
@@ -20,6 +30,8 @@ ZONES = (
     "Africa/Cairo",  # clocks change at midnight
     "America/Nuuk",  # and here just before
 )
+ANY_ZONE = st.sampled_from(ZONES) | st.sampled_from(sorted(available_timezones()))
+FROM_2020_TO_2040 = st.dates(date(2020, 1, 1), date(2040, 1, 1))
 FROM_2020_TO_2040_MS = st.integers(1_577_836_800_000, 2_208_988_800_000)
 
 
@@ -114,6 +126,52 @@ def test_a_moment_is_written_as_people_there_write_it() -> None:
     at_ms = round(datetime(2026, 11, 30, 23, tzinfo=UTC).timestamp() * 1000)
     assert local_time(at_ms, "Europe/Berlin") == "2026-12-01T00:00+01:00"
     assert local_time(at_ms, "America/St_Johns") == "2026-11-30T19:30-03:30"
+
+
+def test_a_moment_is_written_with_its_offset() -> None:
+    at_ms = round(datetime(2026, 11, 30, 23, tzinfo=UTC).timestamp() * 1000)
+    assert rfc3339(at_ms, "Europe/Berlin") == "2026-12-01T00:00:00+01:00"
+    assert rfc3339(at_ms + 999, "UTC") == "2026-11-30T23:00:00+00:00"
+
+
+# Stretches of days
+
+
+@given(FROM_2020_TO_2040, ANY_ZONE)
+@example(date(2027, 3, 28), "Asia/Beirut")  # there is no midnight
+@example(date(2024, 4, 26), "Africa/Cairo")
+@example(date(2026, 10, 25), "America/Nuuk")
+@example(date(2022, 11, 6), "America/Havana")  # it comes twice
+def test_a_day_begins_with_its_first_moment(day: date, zone: str) -> None:
+    start_ms = start_of_day_ms(day, zone)
+    assert today(start_ms, zone) == day
+    assert today(start_ms - 1, zone) == day - timedelta(days=1)
+
+
+@given(FROM_2020_TO_2040_MS, FROM_2020_TO_2040_MS, st.integers(1, 400 * 86_400_000), ANY_ZONE)
+def test_offsets_give_every_moment_its_day(at_ms: int, from_ms: int, length_ms: int, zone: str) -> None:
+    """What a database can work out without a calendar is what the calendar says."""
+    found = offsets(from_ms, from_ms + length_ms, zone)
+    at_ms = from_ms + at_ms % length_ms
+    offset_ms = next(each.offset_ms for each in found if at_ms < each.until_ms)
+    days = (at_ms + offset_ms) // 86_400_000
+    assert (date(1970, 1, 1) + timedelta(days=days)).isoformat() == periods_at(at_ms, zone).day
+    assert found[-1].until_ms == from_ms + length_ms
+    assert [each.until_ms for each in found] == sorted({each.until_ms for each in found})
+
+
+def test_offsets_change_to_the_millisecond() -> None:
+    found = offsets(ms("2027-01-01T00:00:00Z"), ms("2028-01-01T00:00:00Z"), "Europe/Berlin")
+    assert [(each.until_ms, each.offset_ms // 3_600_000) for each in found] == [
+        (ms("2027-03-28T01:00:00Z"), 1),
+        (ms("2027-10-31T01:00:00Z"), 2),
+        (ms("2028-01-01T00:00:00Z"), 1),
+    ]
+
+
+def test_a_zone_that_never_changes_has_one_offset() -> None:
+    (found,) = offsets(0, 400 * 86_400_000, "UTC")
+    assert (found.until_ms, found.offset_ms) == (400 * 86_400_000, 0)
 
 
 @pytest.mark.parametrize("zone", ZONES)

@@ -88,3 +88,41 @@ def test_a_length_lyria_cannot_give_is_refused(duration_s: int) -> None:
 
 def test_the_lyria_route_leaves_the_length_to_the_model() -> None:
     assert fit(MusicSpec("x"), Route.LYRIA, LYRIA).duration_s is None
+
+
+# Offers
+
+
+def offered(
+    catalog: Catalog, allowed: frozenset[str] | None = None
+) -> list[tuple[str, list[tuple[Route, bool]]]]:
+    return [
+        (offer.deployment.kind.value, [(each.route, each.chosen) for each in offer.routes])
+        for offer in catalog.offers(allowed)
+    ]
+
+
+def test_every_model_is_offered_where_it_can_be_asked_for() -> None:
+    assert offered(BOTH) == [
+        ("musicgen", [(Route.STANDARD, True)]),
+        ("lyria-002", [(Route.STANDARD, False), (Route.LYRIA, True)]),
+    ]
+
+
+def test_what_is_not_allowed_is_not_offered_and_another_takes_its_place() -> None:
+    both_routes = [(Route.STANDARD, True), (Route.LYRIA, True)]
+    assert offered(BOTH, frozenset({"lyria-002"})) == [("lyria-002", both_routes)]
+    assert offered(BOTH, frozenset()) == offered(Catalog(())) == []
+
+
+def test_several_deployments_of_a_model_are_one_offer() -> None:
+    another = a_deployment(ModelKind.LYRIA2, name="another", location="europe-west4")
+    (offer,) = Catalog((LYRIA, another)).offers()
+    assert offer.deployment is LYRIA
+
+
+@pytest.mark.parametrize("allowed", [None, frozenset({"lyria-002"}), frozenset({"musicgen"})])
+def test_what_is_chosen_is_what_the_offer_says(allowed: frozenset[str] | None) -> None:
+    for offer in BOTH.offers(allowed):
+        for route in offer.routes:
+            assert (BOTH.choose(route.route, None, allowed) is offer.deployment) is route.chosen

@@ -1,9 +1,11 @@
 """Errors as problem documents."""
 
 import json
+import secrets
 
 import pytest
 
+from gateway.accounts import keys
 from gateway.errors import (
     BodyTooLarge,
     ErrorCode,
@@ -12,6 +14,7 @@ from gateway.errors import (
     InvalidRequest,
     LimitReached,
     LimitState,
+    NotAnAdmin,
     NotFound,
     StorageError,
     Unauthorized,
@@ -46,6 +49,7 @@ def test_every_code_has_one_shape(code: ErrorCode) -> None:
     [
         (InvalidRequest((FieldError("prompt", "missing", "is required."),)), 400),
         (Unauthorized("x"), 401),
+        (NotAnAdmin("x"), 401),
         (NotFound("x"), 404),
         (BodyTooLarge("x"), 413),
         (UnsupportedMedia("x"), 415),
@@ -120,3 +124,19 @@ def test_a_code_of_tasks_that_reaches_the_edge_is_a_mistake_of_ours() -> None:
 def test_further_members_stand_beside_the_rest() -> None:
     document = json.loads(problem(Unavailable("x"), "request-0001", {"checks": {"database": "gone"}}).body)
     assert document["checks"] == {"database": "gone"}
+
+
+def test_a_challenge_names_what_is_taken_there() -> None:
+    """RFC 9110 §11.6.1."""
+    assert problem(Unauthorized("x"), "r").headers["www-authenticate"] == 'ApiKey header="X-Api-Key", Bearer'
+    assert problem(NotAnAdmin("x"), "r").headers["www-authenticate"] == "Bearer"
+
+
+def test_a_key_in_the_wrong_place_is_not_told_back() -> None:
+    """S1: in an address, in a field, in the name of a field."""
+    key = keys.mint(secrets.choice)
+    error = InvalidRequest((FieldError(key.text, "unknown", f"{key.text!r} is none."),))
+    body = bytes(problem(error, "request-0001").body).decode()
+    assert key.text not in body
+    assert f"{key.public_id}_***" in body
+    assert json.loads(body)["status"] == 400

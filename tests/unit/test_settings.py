@@ -70,6 +70,10 @@ def test_a_bad_secret_is_not_repeated_in_the_error(monkeypatch: pytest.MonkeyPat
         ("GATEWAY_GOOGLE_AUTH", "none"),
         ("GATEWAY_SIGNING_SECRET", "short"),
         ("GATEWAY_LYRIA2_PRICE_USD", "-0.01"),
+        ("GATEWAY_LYRIA2_COST_USD", "0.0000001"),
+        ("GATEWAY_LYRIA2_COST_USD", "6e-2"),
+        ("GATEWAY_MUSICGEN_COST_USD", "-0.01"),
+        ("GATEWAY_MUSICGEN_COST_USD", "free"),
         ("GATEWAY_DEFAULT_RPM", "0"),
         ("GATEWAY_DEFAULT_MAX_QUEUED", "0"),
         ("GATEWAY_WAIT_S", "3601"),
@@ -97,6 +101,9 @@ def test_a_bad_secret_is_not_repeated_in_the_error(monkeypatch: pytest.MonkeyPat
         ("GATEWAY_TRUSTED_PROXIES", "all"),
         ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8,"),
+        ("GATEWAY_ADMIN_API", "yes"),
+        ("GATEWAY_ADMIN_PORT", "65536"),
+        ("GATEWAY_ADMIN_PORT", "8080"),
         ("PORT", "65536"),
         ("PORT", "http"),
     ],
@@ -176,19 +183,72 @@ def test_where_callers_reach_the_gateway(changes: dict[str, object], url: str) -
 def test_a_project_gives_lyria() -> None:
     settings = Settings(project="acme", location="global", lyria2_price_usd=0.07)
     assert settings.deployments() == (
-        Deployment("lyria-002", ModelKind.LYRIA2, "acme", "global", endpoint=None, price_micros=70_000),
+        Deployment(
+            "lyria-002", ModelKind.LYRIA2, "acme", "global", None, price_micros=70_000, cost_micros=70_000
+        ),
     )
 
 
 def test_an_endpoint_gives_musicgen_before_lyria() -> None:
     settings = Settings(project="acme", musicgen_endpoint=ENDPOINT, musicgen_price_usd=0.015)
     musicgen, lyria = settings.deployments()
-    assert musicgen == Deployment("musicgen", ModelKind.MUSICGEN, "p", "europe-west4", ENDPOINT, 15_000)
+    assert musicgen == Deployment(
+        "musicgen", ModelKind.MUSICGEN, "p", "europe-west4", ENDPOINT, 15_000, 15_000
+    )
     assert lyria.kind is ModelKind.LYRIA2
 
 
 def test_prices_are_exact_to_the_millionth() -> None:
     assert Settings(project="p", lyria2_price_usd=0.1 + 0.2).deployments()[0].price_micros == 300_000
+
+
+@pytest.mark.parametrize(
+    ("usd", "micros"),
+    [("", 60_000), ("0", 0), ("0.043", 43_000), ("0.000001", 1), ("999999999.999999", 10**15 - 1)],
+)
+def test_what_a_clip_costs_us_is_exact_and_the_price_where_nothing_is_said(usd: str, micros: int) -> None:
+    (lyria,) = Settings(project="p", lyria2_cost_usd=usd).deployments()
+    assert (lyria.price_micros, lyria.cost_micros) == (60_000, micros)
+    musicgen = Settings(musicgen_endpoint=ENDPOINT, musicgen_price_usd=0.06, musicgen_cost_usd=usd)
+    assert musicgen.deployments()[0].cost_micros == micros
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", ()),
+        (" , ", ()),
+        ("a" * 32, ("a" * 32,)),
+        (f" {'a' * 32} , {'b' * 40},", ("a" * 32, "b" * 40)),
+    ],
+)
+def test_admin_tokens_stand_between_commas(text: str, tokens: tuple[str, ...]) -> None:
+    assert Settings(admin_token=text).admin_tokens == tokens
+
+
+def test_without_an_admin_token_there_is_none() -> None:
+    assert Settings().admin_tokens == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("short", "token 1 of 1 has fewer than 32 characters"),
+        (f"{'a' * 32},{'b' * 31}", "token 2 of 2 has fewer than 32 characters"),
+        ("a" * 20 + " " + "b" * 20, "characters that cannot be sent"),
+        ("ä" * 32, "characters that cannot be sent"),
+        ("mg_live_" + "a" * 51, "looks like an API key"),
+    ],
+)
+def test_an_admin_token_that_will_not_do_is_refused_and_never_told(
+    monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", text)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert told in str(caught.value)
+    for token in text.split(","):
+        assert token not in str(caught.value)
 
 
 def test_a_misspelt_name_is_noticed() -> None:

@@ -12,7 +12,7 @@ ENDPOINT = "projects/12345/locations/europe-west4/endpoints/678"
 def a_deployment(**changes: object) -> Deployment:
     fields = {
         "name": "d", "kind": ModelKind.LYRIA2, "project": "acme-music", "location": "us-central1",
-        "endpoint": None, "price_micros": 60_000,
+        "endpoint": None, "price_micros": 60_000, "cost_micros": 60_000,
     }  # fmt: skip
     return Deployment(**(fields | changes))
 
