@@ -222,7 +222,7 @@ def _admin_api(settings: Settings, services: Services) -> AdminApi:
         source_of=_addresses(settings).seen,
         tenants=TenantsApi(services.tenants),
         keys=KeysApi(services.keyring, services.clock),
-        money=MoneyApi(services.books),
+        money=MoneyApi(services.books, services.usage),
         tasks=TasksApi(services.archive, settings.deployments()),
     )
 

@@ -82,6 +82,18 @@ RULES: dict[tuple[str, tuple[str, ...], str | None], dict[Any, Outcome]] = {
         "key of another tenant": NOT_FOUND,
         ...: UNAUTHORIZED,
     },
+    ("account", KEYS, "read"): {
+        "key": DONE,
+        "key as bearer": DONE,
+        "key to generate": FORBIDDEN,
+        "key to read": DONE,
+        "key for another model": DONE,
+        "test key": DONE,
+        "key of a suspended tenant": DONE,
+        # It sees its own.
+        "key of another tenant": DONE,
+        ...: UNAUTHORIZED,
+    },
     ("admin", ("AdminToken",), None): {
         "admin token": DONE,
         "garbage beside an admin token": DONE,

@@ -147,3 +147,46 @@ async def test_an_act_that_comes_to_nothing_leaves_no_trace(admin: Administrator
     assert response.status_code == 503
     assert (await admin.told("GET", f"/tenants/{caller.tenant_id}"))["status"] == "active"
     assert await admin.acts() == before
+
+
+# Usage
+
+
+async def test_usage_is_told_of_all_tenants_with_what_the_provider_takes(
+    admin: Administrator, caller: Caller, stranger: Caller, worker: None
+) -> None:
+    for each in (caller, stranger):
+        await each.ended((await each.ask_lyria())["task_id"])
+    await adjust(admin, caller.tenant_id, -10_000, "goodwill")
+    report = await admin.told("GET", "/usage", params={"group_by": "tenant"})
+    figures = {row["tenant_id"]: row for row in report["rows"]}
+    assert report["tenant_id"] is None
+    assert figures[caller.tenant_id]["charged_micros"] == 50_000
+    assert figures[stranger.tenant_id]["charged_micros"] == 60_000
+    assert report["total"]["provider_cost_micros"] == 120_000
+    entries = (await admin.told("GET", "/ledger"))["data"]
+    assert report["total"]["charged_micros"] == sum(entry["spent_micros"] for entry in entries)
+
+
+async def test_usage_of_one_tenant_comes_as_csv(admin: Administrator, caller: Caller) -> None:
+    await adjust(admin, caller.tenant_id, 5)
+    answer = await admin.ask(
+        "GET", "/usage", params={"tenant_id": caller.tenant_id, "group_by": "", "format": "csv"}
+    )
+    assert answer.headers["content-type"].startswith("text/csv")
+    names, figures = answer.text.splitlines()
+    assert dict(zip(names.split(","), figures.split(","), strict=True))["charged_micros"] == "5"
+
+
+async def test_usage_of_nobody_is_not_found(admin: Administrator) -> None:
+    assert (await admin.told("GET", "/usage", 404, params={"tenant_id": "ten_x"}))["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [({"group_by": "week"}, "group_by"), ({"tz": "Mars"}, "tz"), ({"tennant_id": "x"}, "tennant_id")],
+)
+async def test_a_report_that_makes_no_sense_is_refused(
+    admin: Administrator, params: dict[str, str], field: str
+) -> None:
+    assert list(await admin.faults("GET", "/usage", params=params)) == [field]

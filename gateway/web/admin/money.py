@@ -4,6 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.accounts.books import Books
+from gateway.accounts.usage import UsageReports
+from gateway.model import Dimension
+from gateway.web.account import USAGE_PARAMETERS, answer_usage, read_usage_query
 from gateway.web.admin.requests import Page, Parameters, act_of, answer, read_body, request_name
 from gateway.web.admin.schemas import AdjustmentBody
 from gateway.web.admin.views import render_act, render_difference, render_entry
@@ -11,10 +14,11 @@ from gateway.web.queries import read_query
 
 
 class MoneyApi:
-    """``/admin/api/ledger``, ``/admin/api/reconcile`` and ``/admin/api/audit``."""
+    """``/admin/api/ledger``, ``/admin/api/usage``, ``/admin/api/reconcile`` and ``/admin/api/audit``."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Books, reports: UsageReports) -> None:
         self._books = books
+        self._reports = reports
 
     async def entries(self, request: Request) -> Response:
         asked = Parameters(request, "tenant_id")
@@ -34,6 +38,11 @@ class MoneyApi:
         read_query(request)
         differences = await self._books.reconcile()
         return answer({"clean": not differences, "differences": list(map(render_difference, differences))})
+
+    async def usage(self, request: Request) -> Response:
+        values = read_query(request, ("tenant_id", *USAGE_PARAMETERS))
+        query = read_usage_query(values, values.get("tenant_id"), tuple(Dimension))
+        return await answer_usage(self._reports, query, values, with_cost=True)
 
     async def acts(self, request: Request) -> Response:
         asked = Parameters(request, "tenant_id")

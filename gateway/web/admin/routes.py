@@ -70,6 +70,7 @@ def _money(api: MoneyApi) -> list[Route]:
     return [
         _route("/ledger", GET=api.entries),
         _route("/ledger/adjust", POST=api.adjust),
+        _route("/usage", GET=api.usage),
         _route("/reconcile", GET=api.reconcile),
         _route("/audit", GET=api.acts),
     ]
