@@ -21,6 +21,7 @@ from gateway.ports import Clock, Window
 
 PATIENCE_S = 0.05
 SILENCE_S = 1.0
+_TO_READ_S = 0.005
 # Opening a connection over TLS may take longer than a request can wait; the next one finds it open.
 _CONNECT_S = 1.0
 # Questions under way at once; each has a connection of its own.
@@ -71,6 +72,9 @@ class RedisWindows(LimitsWindows):
             asked.add_done_callback(self._heard)
             # Not cancelled when its time is over, since that would close the connection it may be opening.
             await asyncio.wait((asked,), timeout=PATIENCE_S)
+            if not asked.done():
+                # A loop that was held up itself wakes us before it reads the answer that lies there.
+                await asyncio.wait((asked,), timeout=_TO_READ_S)
         if not asked.done():
             self._be_silent()
             raise _unavailable(f"no answer within {PATIENCE_S * 1000:.0f} ms")

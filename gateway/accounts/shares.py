@@ -78,7 +78,7 @@ class Shares:
         try:
             fits = await self._store.hit(name, quota, share.untold + hits)
         except Unavailable:
-            self._void_until_s = now_s + _TELL_EVERY_S
+            self._void_until_s = self._clock.monotonic_s() + _TELL_EVERY_S
             raise
         share.untold = 0
         if not fits:

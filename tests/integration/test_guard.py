@@ -513,4 +513,4 @@ async def test_a_redis_that_says_nothing_is_waited_for_once(
         assert await read(guard, "k1", 50) == 50
     finally:
         redis.answer_again()
-    assert waits == [0.05]
+    assert waits == [0.05, shared_windows._TO_READ_S]

@@ -1,6 +1,7 @@
 """Moving windows, in memory and in a real Redis: the same promises on both."""
 
 import asyncio
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -273,6 +274,20 @@ async def test_nobody_waits_long_for_a_redis_that_says_nothing(
         assert "not asked" in await refused(lambda: of_redis.hit("a", 10))
     clock.advance(shared_windows.SILENCE_S)
     assert await of_redis.hit("a", 10)
+
+
+async def test_a_loop_that_was_held_up_is_no_failure_of_redis(
+    of_redis: RedisWindows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer lies there; only nobody has read it yet."""
+    assert await of_redis.hit("a", 10)
+    monkeypatch.setattr(shared_windows, "PATIENCE_S", 0.05)
+    asking = asyncio.create_task(of_redis.hit("a", 10))
+    while not of_redis._asked:  # noqa: ASYNC110 - it is a matter of turns, not of time
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    time.sleep(0.5)  # noqa: ASYNC251 - what holds the loop up
+    assert await asking
 
 
 async def test_one_question_finds_out_whether_redis_is_back(
