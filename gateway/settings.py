@@ -7,7 +7,7 @@ STORAGE_EMULATOR_HOST, which the world has named already.
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +17,7 @@ from gateway.model import MICROS_PER_USD, Deployment, ModelKind, parse_millionth
 SQLITE_SCHEME = "sqlite+aiosqlite:///"
 # What `parse_millionths` takes, less the sign; or nothing.
 _EXACT_USD = r"^([0-9]{1,9}(\.[0-9]{1,6})?)?$"
+POSTGRES_SCHEME = "postgresql+asyncpg://"
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised, not to be bound
 ADMIN_TOKEN_CHARS = 32
 # What an API key begins with: whoever held that key would be an administrator too.
@@ -42,9 +43,16 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(Path("data"), description="Where embedded things live: database, audio, secret.")
-    database_url: str = Field(
-        "",
-        description="`sqlite+aiosqlite:///path`; empty means `gateway.db` under GATEWAY_DATA_DIR.",
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        description="`sqlite+aiosqlite:///path` or `postgresql+asyncpg://user:password@host:port/name`; "
+        "empty means `gateway.db` under GATEWAY_DATA_DIR.",
+    )
+    database_pool: int = Field(
+        5,
+        ge=1,
+        le=200,
+        description="Connections a process keeps to PostgreSQL, besides one that listens; unused on SQLite.",
     )
     storage_url: str = Field(
         "",
@@ -100,7 +108,8 @@ class Settings(BaseSettings):
     signing_secret: SecretStr | None = Field(
         None,
         min_length=32,
-        description="Signs local audio URLs; made and kept under GATEWAY_DATA_DIR when absent.",
+        description="Signs local audio URLs and derives the secrets of webhooks; made and kept under "
+        "GATEWAY_DATA_DIR when absent.",
     )
     public_url: str = Field(
         "",
@@ -139,6 +148,11 @@ class Settings(BaseSettings):
     )
     default_max_queued: int = Field(
         100, ge=1, description="Queued tasks of a tenant that names no limit of its own."
+    )
+    webhook_allow: str = Field(
+        "",
+        description="Networks (CIDR, comma-separated) that webhooks may reach although private, and then "
+        "without TLS too.",
     )
     reads_per_minute: int = Field(
         1200, ge=0, description="GET requests under `/api` a minute with one key; 0 is no limit."
@@ -190,12 +204,16 @@ class Settings(BaseSettings):
             raise ValueError("GATEWAY_ADMIN_PORT is PORT already; leave it 0 to serve both there")
         return self
 
+    @field_validator("webhook_allow")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        # Its own words name the part and what is wrong with it, such as bits beyond the mask.
+        _networks(value)
+        return value
+
     @model_validator(mode="after")
     def _known_schemes(self) -> "Settings":
-        if self.database_url and not self.database_url.startswith(SQLITE_SCHEME):
-            raise ValueError(f"GATEWAY_DATABASE_URL must begin with {SQLITE_SCHEME}")
-        if self.database_url == SQLITE_SCHEME:
-            raise ValueError(f"GATEWAY_DATABASE_URL names no file: write {SQLITE_SCHEME}path")
+        _check_database_url(self.database_url.get_secret_value())
         if self.storage_url and not self.storage_url.startswith(("file:///", "gs://")):
             raise ValueError("GATEWAY_STORAGE_URL must begin with file:/// or gs://")
         return self
@@ -214,10 +232,18 @@ class Settings(BaseSettings):
         return text
 
     @property
-    def database_path(self) -> Path:
-        if self.database_url:
-            return Path(self.database_url.removeprefix(SQLITE_SCHEME))
-        return self.data_dir / "gateway.db"
+    def effective_database_url(self) -> str:
+        """With its password: for those who open it. `printable_url` is for people."""
+        return self.database_url.get_secret_value() or f"{SQLITE_SCHEME}{self.data_dir / 'gateway.db'}"
+
+    @property
+    def database_path(self) -> Path | None:
+        """The file; None on PostgreSQL."""
+        return sqlite_path(self.effective_database_url)
+
+    @property
+    def webhook_networks(self) -> tuple[Network, ...]:
+        return _networks(self.webhook_allow)
 
     @property
     def effective_public_url(self) -> str:
@@ -278,7 +304,7 @@ def parse_proxies(text: str) -> int | tuple[Network, ...]:
         if hops > MOST_PROXIES:
             raise ValueError(f"at most {MOST_PROXIES} proxies in a row")
         return hops
-    return tuple(ip_network(part.strip()) for part in text.split(","))
+    return _networks(text)
 
 
 def _names_redis(url: str) -> bool:
@@ -301,6 +327,56 @@ def _micros(usd: str, default_micros: int) -> int:
 def _split(secret: SecretStr | None) -> tuple[str, ...]:
     parts = secret.get_secret_value().split(",") if secret is not None else []
     return tuple(part.strip() for part in parts if part.strip())
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file that a database's URL names; None for PostgreSQL."""
+    return Path(url.removeprefix(SQLITE_SCHEME)) if url.startswith(SQLITE_SCHEME) else None
+
+
+def postgres_dsn(url: str) -> str:
+    """As PostgreSQL's own tools write it, with the password."""
+    return f"postgresql://{url.removeprefix(POSTGRES_SCHEME)}"
+
+
+def printable_url(url: str) -> str:
+    """A database's file, or its address: without its password, and without options, which may hold one."""
+    if url.startswith(SQLITE_SCHEME):
+        return url.removeprefix(SQLITE_SCHEME)
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    host = ",".join(parse_qs(parts.query).get("host", [hosts]))
+    return f"{POSTGRES_SCHEME}{user.partition(':')[0]}{at}{host}{parts.path}"
+
+
+def _check_database_url(url: str) -> None:
+    """Raises `ValueError`, without any part of it: there may be a password in it."""
+    if not url:
+        return
+    if not url.startswith((SQLITE_SCHEME, POSTGRES_SCHEME)):
+        raise ValueError(f"GATEWAY_DATABASE_URL must begin with {SQLITE_SCHEME} or {POSTGRES_SCHEME}")
+    if url == SQLITE_SCHEME:
+        raise ValueError(f"GATEWAY_DATABASE_URL names no file: write {SQLITE_SCHEME}path")
+    if url.startswith(POSTGRES_SCHEME) and not _names_database(url):
+        raise ValueError(
+            f"GATEWAY_DATABASE_URL cannot be read: write {POSTGRES_SCHEME}user:password@host:port/name, "
+            "with %2F, %3F, %23 and %40 for /, ?, # and @ in a password"
+        )
+
+
+def _names_database(url: str) -> bool:
+    """Whether a server's URL is in one piece: a password may have taken it apart."""
+    place, _, rest = url.removeprefix(POSTGRES_SCHEME).partition("/")
+    try:
+        urlsplit(url)
+    except ValueError:
+        return False
+    return rest.partition("?")[0] != "" and not ("?" in place or "@" in rest or "#" in url)
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    """Raises `ValueError`."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def variable_name(field: str) -> str:

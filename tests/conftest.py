@@ -13,9 +13,9 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db.engine import Database
-from gateway.db.migrate import migrate
+from gateway.db.sqlite import SqliteDatabase
 from gateway.settings import Settings
 from tests.api import (
     ADMIN_TOKEN,
@@ -28,7 +28,19 @@ from tests.api import (
     make_caller,
     serving,
 )
+from tests.databases import (
+    BACKENDS,
+    PostgresStore,
+    SqliteStore,
+    Store,
+    copy_of_file,
+    copy_of_template,
+    make_migrated_file,
+    make_template,
+    open_store,
+)
 from tests.emulator import RunningEmulator, start_emulator
+from tests.postgres import Server, start_postgres
 from tests.redis import RunningRedis, start_redis, why_unavailable
 from tests.secrecy import Watch, WatchedLog
 from tests.shell import Shell, TenantShell
@@ -98,21 +110,80 @@ def emulator(_emulator_process: RunningEmulator) -> RunningEmulator:
     return _emulator_process
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is about the database runs on both kinds: every test that asks for `database`, and every module
+    that says so. All others use a database too, but are not about it."""
+    asks = "database" in metafunc.fixturenames or getattr(metafunc.module, "ON_BOTH_DATABASES", False)
+    if "backend" in metafunc.fixturenames and asks:
+        metafunc.parametrize("backend", BACKENDS, indirect=True)
+
+
 @pytest.fixture(scope="session")
-def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty database, to be copied: migrating takes longer than most tests."""
-    path = tmp_path_factory.mktemp("migrated") / "gateway.db"
-    migrate(path)
-    return path
+    return make_migrated_file(tmp_path_factory.mktemp("migrated") / "gateway.db")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """Started for the first test that needs it, with a migrated database in it to be copied."""
+    with start_postgres() as server:
+        make_template(server)
+        yield server
 
 
 @pytest.fixture
-def settings(tmp_path: Path, emulator: RunningEmulator, _migrated_file: Path) -> Settings:
-    """A gateway on the emulator with both models, its data in a directory of its own."""
+def backend(request: pytest.FixtureRequest) -> str:
+    """Which kind of database the test runs on."""
+    return getattr(request, "param", BACKENDS[0])
+
+
+@pytest.fixture
+def store(backend: str, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty, migrated database. SQLite's is ``gateway.db`` in the test's directory."""
+    return request.getfixturevalue(f"{backend}_store")
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path, migrated_file: Path) -> SqliteStore:
+    return copy_of_file(migrated_file, tmp_path)
+
+
+@pytest.fixture
+def postgres_store(postgres_server: Server) -> Iterator[PostgresStore]:
+    with copy_of_template(postgres_server) as store:
+        yield store
+
+
+@pytest.fixture
+async def database(store: Store) -> AsyncIterator[Database]:
+    """`store`, opened. Every test that asks for it runs on both kinds."""
+    opened = await open_store(store)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def sqlite_database(sqlite_store: SqliteStore) -> AsyncIterator[SqliteDatabase]:
+    opened = await SqliteDatabase.open(sqlite_store.path)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def postgres_database(postgres_store: PostgresStore) -> AsyncIterator[Database]:
+    opened = await open_store(postgres_store)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, emulator: RunningEmulator, store: Store) -> Settings:
+    """A gateway on the emulator with both models, its data in a directory of its own, on `store`."""
     (tmp_path / "data").mkdir()
-    shutil.copy(_migrated_file, tmp_path / "data" / "gateway.db")
     return Settings(
         data_dir=tmp_path / "data",
+        database_url=store.url,
         project="test-project",
         musicgen_endpoint="projects/test-project/locations/us-central1/endpoints/7",
         vertex_url=emulator.url,
@@ -129,7 +200,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     """A whole gateway without its HTTP server. The worker is not started: a test that wants it does that."""
     async with open_services(settings) as opened:
         yield opened
-        await opened.runner.drain()
+        await opened.drain()
 
 
 @pytest.fixture(scope="session")
@@ -148,14 +219,6 @@ def redis(_redis_process: RunningRedis) -> RunningRedis:
     return _redis_process
 
 
-@pytest.fixture
-async def database(tmp_path: Path, _migrated_file: Path) -> AsyncIterator[Database]:
-    """An empty, migrated SQLite database: ``gateway.db`` in the test's directory."""
-    opened = await Database.open(shutil.copy(_migrated_file, tmp_path / "gateway.db"))
-    yield opened
-    await opened.close()
-
-
 # The command line
 
 
@@ -166,10 +229,10 @@ def shell(tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def acme(tmp_path: Path, _migrated_file: Path) -> TenantShell:
+def acme(tmp_path: Path, migrated_file: Path) -> TenantShell:
     """With a tenant."""
     (tmp_path / "data").mkdir()
-    shutil.copy(_migrated_file, tmp_path / "data" / "gateway.db")
+    shutil.copy(migrated_file, tmp_path / "data" / "gateway.db")
     return TenantShell(tmp_path / "data")
 
 

@@ -124,9 +124,12 @@ def check_usable(key: ApiKey, now_ms: int) -> None:
         raise Unauthorized(detail, code=code)
 
 
-def usable_caller(tx: Tx, key_id: str, now_ms: int) -> Caller:
-    """The key as it is in this transaction, and its tenant. Raises `Unauthorized` when it was stopped."""
-    caller = accounts.get_caller(tx, key_id)
+def usable_caller(tx: Tx, key_id: str, now_ms: int, *, lock: bool = False) -> Caller:
+    """The key as it is in this transaction, and its tenant. Raises `Unauthorized` when it was stopped.
+
+    With ``lock`` neither changes meanwhile.
+    """
+    caller = accounts.get_caller(tx, key_id, lock=lock)
     if caller is None:
         raise Unauthorized("There is no such API key any more; ask your platform team for another.")
     check_usable(caller.key, now_ms)

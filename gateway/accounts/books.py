@@ -55,7 +55,7 @@ class Books:
             picture["name_sha256"] = derived.name_sha256(name)
 
         def write(tx: Tx) -> Adjusted:
-            tenant = require_tenant(tx, tenant_id)
+            tenant = require_tenant(tx, tenant_id, lock=True)
             there = _named_before(tx, tenant_id, picture)
             if there is not None:
                 return Adjusted(there, repeated=True)

@@ -11,6 +11,7 @@ from gateway.accounts.tenants import require_tenant
 from gateway.db import accounts, audit
 from gateway.db.accounts import KeyFilter
 from gateway.db.engine import Database, Tx
+from gateway.db.locks import lock_tenant_of_key
 from gateway.errors import Conflict, ErrorCode, FieldError, InvalidRequest, NotFound
 from gateway.model import Act, ApiKey, KeyMode, KeyState, Place, RetiredSecret, Scope
 from gateway.ports import Clock
@@ -156,7 +157,7 @@ class Keyring:
         now_ms = self._clock.now_ms()
 
         def write(tx: Tx) -> bool:
-            before = require_key(tx, key_id, tenant_id)
+            before = require_key(tx, key_id, tenant_id, lock=True)
             if not accounts.revoke_key(tx, key_id, now_ms=now_ms):
                 return False
             after = pictures.of_key(replace(before, revoked_at_ms=now_ms))
@@ -188,7 +189,7 @@ class Keyring:
             derived.check_name(name)
 
         def write(tx: Tx) -> Rotated:
-            key = require_key(tx, key_id, tenant_id)
+            key = require_key(tx, key_id, tenant_id, lock=True)
             minted, name_sha256 = self._next_secret(key, name)
             if name_sha256 is not None and key.rotation_sha256 == name_sha256:
                 return Rotated(key, minted.text, _old_until(tx, key), repeated=True)
@@ -284,7 +285,7 @@ class Keyring:
         change: Callable[[Tx, ApiKey], ApiKey],
     ) -> ApiKey:
         def write(tx: Tx) -> ApiKey:
-            before = require_key(tx, key_id, tenant_id)
+            before = require_key(tx, key_id, tenant_id, lock=True)
             if before.revoked_at_ms is not None:
                 raise Conflict(f"Key {key_id} was revoked for good; create another instead.")
             after = change(tx, before)
@@ -328,7 +329,7 @@ def _with_terms(key: ApiKey, terms: KeyTerms, now_ms: int) -> ApiKey:
 
 def _bounded(tx: Tx, key: ApiKey, creator: Grant | None) -> ApiKey:
     """The key as its tenant and its creator allow it. Raises `InvalidRequest` for what goes beyond."""
-    tenant = require_tenant(tx, key.tenant_id)
+    tenant = require_tenant(tx, key.tenant_id, lock=True)
     require(excesses(key, grant_of_tenant(tenant), "its tenant's"))
     if creator is None:
         return key
@@ -336,8 +337,13 @@ def _bounded(tx: Tx, key: ApiKey, creator: Grant | None) -> ApiKey:
     return narrowed(key, creator)
 
 
-def require_key(tx: Tx, key_id: str, tenant_id: str | None = None) -> ApiKey:
-    """Raises `NotFound`; with ``tenant_id`` another tenant's key is nobody's."""
+def require_key(tx: Tx, key_id: str, tenant_id: str | None = None, *, lock: bool = False) -> ApiKey:
+    """Raises `NotFound`; with ``tenant_id`` another tenant's key is nobody's.
+
+    With ``lock`` nobody else changes it meanwhile, or is admitted by it.
+    """
+    if lock:
+        lock_tenant_of_key(tx, key_id)
     key = accounts.get_key(tx, key_id)
     if key is None or (tenant_id is not None and key.tenant_id != tenant_id):
         raise NotFound(

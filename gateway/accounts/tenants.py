@@ -10,6 +10,7 @@ from gateway.accounts.checks import require
 from gateway.db import audit, ledger, tenants
 from gateway.db.engine import Database, Tx
 from gateway.db.ledger import Balance
+from gateway.db.locks import lock_tenant
 from gateway.errors import Conflict, ErrorCode, NotFound
 from gateway.model import Act, BudgetWindow, Member, Place, Role, Tenant, TenantStatus
 from gateway.ports import Clock
@@ -140,7 +141,7 @@ class Tenants:
         named = _checked_budgets(limits)
 
         def write(tx: Tx) -> tuple[Budget, ...]:
-            tenant = require_tenant(tx, tenant_id)
+            tenant = require_tenant(tx, tenant_id, lock=True)
             before = pictures.of_budgets(ledger.get_budgets(tx, tenant_id))
             ledger.put_budgets(tx, tenant_id, named)
             ledger.drop_budgets(tx, tenant_id, limits.keys() - named.keys())
@@ -162,7 +163,7 @@ class Tenants:
         member = Member(tenant_id, email.lower(), role, self._clock.now_ms())
 
         def write(tx: Tx) -> Member:
-            tenant = require_tenant(tx, tenant_id)
+            tenant = require_tenant(tx, tenant_id, lock=True)
             before = tenants.put_member(tx, member)
             picture = None if before is None else pictures.of_member(before)
             self._record(
@@ -176,7 +177,7 @@ class Tenants:
         email = email.strip().lower()
 
         def write(tx: Tx) -> None:
-            tenant = require_tenant(tx, tenant_id)
+            tenant = require_tenant(tx, tenant_id, lock=True)
             before = tenants.get_member(tx, tenant_id, email)
             if before is None:
                 raise NotFound(f"{email} is not a member of this tenant.", code=ErrorCode.NOT_FOUND)
@@ -199,7 +200,7 @@ class Tenants:
         self, act: Act, action: str, tenant_id: str, change: Callable[[Tx, Tenant], Tenant]
     ) -> Tenant:
         def write(tx: Tx) -> Tenant:
-            before = require_tenant(tx, tenant_id)
+            before = require_tenant(tx, tenant_id, lock=True)
             after = change(tx, before)
             tenants.update_tenant(tx, after)
             self._record(tx, act, action, after, pictures.of_tenant(before), pictures.of_tenant(after))
@@ -246,8 +247,10 @@ def budgets_of(tx: Tx, tenant: Tenant, now_ms: int) -> tuple[Budget, ...]:
     )
 
 
-def require_tenant(tx: Tx, tenant_id: str) -> Tenant:
-    """Raises `NotFound`."""
+def require_tenant(tx: Tx, tenant_id: str, *, lock: bool = False) -> Tenant:
+    """With ``lock`` nobody else changes it, its keys or its money meanwhile. Raises `NotFound`."""
+    if lock:
+        lock_tenant(tx, tenant_id)
     tenant = tenants.get_tenant(tx, tenant_id)
     if tenant is None:
         raise NotFound(

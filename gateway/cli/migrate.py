@@ -2,13 +2,14 @@
 
 import click
 
-from gateway import bootstrap
+from gateway.bootstrap.services import migrate
 from gateway.cli.environment import read_settings, run
+from gateway.settings import printable_url
 
 
 @click.command("migrate")
 def command() -> None:
     settings = read_settings()
-    changed = run(bootstrap.migrate(settings))
+    changed = run(migrate(settings))
     state = "is now" if changed else "was already"
-    click.echo(f"{settings.database_path} {state} at this version's schema.")
+    click.echo(f"{printable_url(settings.effective_database_url)} {state} at this version's schema.")

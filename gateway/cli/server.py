@@ -18,9 +18,9 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.accounts.admins import AdminTokens
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.errors import ConfigurationError
-from gateway.settings import Settings, parse_proxies
+from gateway.settings import Settings, parse_proxies, printable_url
 from gateway.web.account import AccountApi
 from gateway.web.addresses import ClientAddresses
 from gateway.web.admin.keys import KeysApi
@@ -35,6 +35,7 @@ from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
 from gateway.web.operations import OperationsApi
 from gateway.web.protocol import protocol_class
+from gateway.web.webhooks import WebhookApi
 
 logger = logging.getLogger("gateway")
 
@@ -107,6 +108,7 @@ async def serve(
             servers = _servers(settings, services, listener, admin_listener, announce)
             drained = _end_on_signals([server for server, _ in servers], services)
             services.runner.start()
+            services.pump.start()
             services.chores.start()
             lag = asyncio.create_task(_measure_lag(services))
             logger.info("gateway %s is up", __version__, extra=_facts(settings))
@@ -184,11 +186,11 @@ def _end_on_signals(servers: Sequence[uvicorn.Server], services: Services) -> Ca
         for server in servers:
             server.should_exit = True
         services.signals.drain()
-        draining.append(asyncio.create_task(services.runner.drain()))
+        draining.append(asyncio.create_task(services.drain()))
 
     async def drained() -> None:
         if not draining:
-            draining.append(asyncio.create_task(services.runner.drain()))
+            draining.append(asyncio.create_task(services.drain()))
         await draining[0]
 
     loop = asyncio.get_running_loop()
@@ -209,7 +211,14 @@ def _apis(settings: Settings, services: Services) -> Apis:
             wait_s=settings.wait_s,
         ),
         account=AccountApi(callers, services.standings, services.usage),
-        operations=OperationsApi(checks, services.count_waiting, services.metrics, read_specification()),
+        operations=OperationsApi(
+            checks,
+            services.count_waiting,
+            services.count_pending,
+            services.metrics,
+            read_specification(),
+        ),
+        webhooks=WebhookApi(callers, services.webhooks, services.clock),
         front=FrontPage(public_url=settings.effective_public_url, emulated=settings.emulated),
         files=FileApi(services.files) if services.files else None,
         admin=None if settings.admin_port or settings.admin_api == "off" else _admin_api(settings, services),
@@ -249,7 +258,7 @@ async def _measure_lag(services: Services) -> None:
 def _facts(settings: Settings) -> dict[str, object]:
     return {
         "address": f"{settings.host}:{settings.port}",
-        "database": str(settings.database_path),
+        "database": printable_url(settings.effective_database_url),
         "storage": settings.storage_url or str(settings.data_dir / "audio"),
         "models": [deployment.name for deployment in settings.deployments()],
         "emulated": settings.emulated,

@@ -8,6 +8,7 @@ import orjson
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx
+from gateway.db.locks import lock_tenant_of_key
 from gateway.db.prepared import Prepared
 from gateway.db.tables import api_keys, budgets, retired_secrets, tenants
 from gateway.db.tenants import listed, tenant_from, tuple_from
@@ -142,7 +143,10 @@ class Caller:
     budgets: dict[BudgetWindow, int]
 
 
-def get_caller(tx: Tx, key_id: str) -> Caller | None:
+def get_caller(tx: Tx, key_id: str, *, lock: bool = False) -> Caller | None:
+    """With ``lock``, what is told stays so until the transaction ends: to act upon it, not just to look."""
+    if lock:
+        lock_tenant_of_key(tx, key_id)
     row = _CALLER.one_or_none(tx, {"key_id": key_id})
     if row is None:
         return None

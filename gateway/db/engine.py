@@ -1,22 +1,15 @@
-"""SQLite under SQLAlchemy Core: one writer with group commit, one reader, one more for what takes long.
+"""What a database is to the rest of the gateway: whole functions run in transactions, and word of changes.
 
-A transaction is a plain function that takes an open `Tx`. The whole function runs in the connection's
-thread: a hop per transaction, not per statement (see DECISIONS.md, "Whole transactions in the thread").
-Writes that arrive while one is being committed share the next commit, each in its own savepoint, so
-``synchronous=FULL`` costs one fsync for all of them.
+Two kinds satisfy it, `gateway.db.sqlite` and `gateway.db.postgres`; `gateway.db.opening` chooses by URL. The
+functions that they run are the same, and so are the statements in them.
 """
 
-import asyncio
 import logging
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeVar
 
-import aiosqlite
 import sqlalchemy as sa
-from sqlalchemy.pool import StaticPool
 
 from gateway.errors import ErrorCode, Unavailable
 
@@ -27,13 +20,8 @@ Tx = sa.Connection
 
 logger = logging.getLogger(__name__)
 
-_BUSY_TIMEOUT_S = 10.0
-_GROUP_LIMIT = 64
 _RETRY_AFTER_S = 5.0
-_LOOK_AT_OTHERS_EVERY_S = 0.25
 _TOUCHED = "touched"
-# A writer takes its lock at once: no deadlock can arise from upgrading a read lock later.
-_BEGIN_WRITE = "BEGIN IMMEDIATE"
 
 #: Hears, after a commit and before its writer does, which things changed; None means that another process
 #: wrote, so anything may have.
@@ -45,314 +33,65 @@ def touch(tx: Tx, thing: str) -> None:
     tx.info.setdefault(_TOUCHED, set()).add(thing)
 
 
-class SqliteThread:
-    """One SQLite connection in a thread of its own. aiosqlite owns both; SQLAlchemy speaks through them."""
-
-    def __init__(self, path: Path, *, read_only: bool) -> None:
-        self._path = path
-        self._read_only = read_only
-        self._raw: sqlite3.Connection | None = None
-        self._file_id = (0, 0)
-        self._thread = aiosqlite.Connection(self._connect, iter_chunk_size=64)
-        self._engine = sa.create_engine("sqlite://", creator=self._existing, poolclass=StaticPool)
-        self._connection: sa.Connection | None = None
-
-    def _connect(self) -> sqlite3.Connection:
-        # isolation_level=None: `_transaction` says when a transaction starts, not the driver.
-        raw = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        try:
-            raw.execute("PRAGMA journal_mode=WAL")
-            raw.execute("PRAGMA synchronous=FULL")
-            raw.execute("PRAGMA foreign_keys=ON")
-            if self._read_only:
-                raw.execute("PRAGMA query_only=ON")
-        except sqlite3.Error:
-            raw.close()
-            raise
-        self._file_id = self._find_file()
-        self._raw = raw
-        return raw
-
-    def _find_file(self) -> tuple[int, int]:
-        """What is at the path now: device and inode. Raises `sqlite3.OperationalError` when nothing is."""
-        try:
-            found = self._path.stat()
-        except OSError as error:
-            raise sqlite3.OperationalError(f"its file cannot be found: {error.strerror}") from error
-        return found.st_dev, found.st_ino
-
-    def _existing(self) -> sqlite3.Connection:
-        if self._raw is None:  # pragma: no cover - `open` comes first
-            raise RuntimeError("the connection is not open")
-        return self._raw
-
-    async def open(self) -> None:
-        """Raises `sqlite3.Error` when the file cannot be opened; nothing is left running then."""
-        try:
-            await self._thread
-        except sqlite3.Error:
-            # aiosqlite has told its thread to end but does not wait: it would outlive the event loop.
-            await asyncio.to_thread(self._thread._thread.join)  # noqa: SLF001 - there is no other way to wait
-            raise
-        self._connection = await self.run(self._engine.connect)
-
-    async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Run in the connection's thread. Publicly, aiosqlite runs single statements only."""
-        execute: Callable[..., Awaitable[T]] = self._thread._execute  # noqa: SLF001 - see the docstring
-        return await execute(function, *args)
-
-    async def transact(self, function: Callable[..., T], *args: Any) -> T:
-        """As `run`, the open connection first, if the file is still the one that was opened.
-
-        SQLite does not notice that its file was deleted or replaced: it would go on for ever, in a file that
-        ends with the process. Raises `sqlite3.OperationalError`.
-        """
-        connection = self.connection()
-
-        def checked() -> T:
-            if self._find_file() != self._file_id:
-                raise sqlite3.OperationalError("its file was replaced; start the gateway again")
-            return function(connection, *args)
-
-        return await self.run(checked)
-
-    def connection(self) -> sa.Connection:
-        if self._connection is None:  # pragma: no cover - `open` comes first
-            raise RuntimeError("the connection is not open")
-        return self._connection
-
-    def data_version(self) -> int:
-        """A number that another connection's commits change, and our own do not. In the thread, please."""
-        # Not through SQLAlchemy: that would take the write lock for a look.
-        return int(self._existing().execute("PRAGMA data_version").fetchone()[0])
-
-    async def close(self) -> None:
-        if self._connection is not None:
-            await self.run(self._connection.close)
-            self._connection = None
-        await self._thread.close()
-        self._engine.dispose(close=False)
+def take_touched(tx: Tx) -> frozenset[str]:
+    """What was touched since the last time. A connection outlives its transactions: ask at both ends."""
+    return frozenset(tx.info.pop(_TOUCHED, ()))
 
 
-class _Work(Generic[T]):
-    """A write on its way: the function, and where its outcome goes."""
-
-    __slots__ = ("function", "future", "outcome", "touched")
-
-    def __init__(self, function: Callable[[Tx], T], future: "asyncio.Future[T]") -> None:
-        self.function = function
-        self.future = future
-        self.outcome: T | BaseException | None = None
-        self.touched: frozenset[str] = frozenset()
+def has_one_writer(tx: Tx) -> bool:
+    """Whether nobody else can be writing, so that there is nothing to lock: so it is in SQLite."""
+    return tx.dialect.name == "sqlite"
 
 
-class Database:
+class Database(ABC):
     """Runs transactions. Raises `Unavailable` when the database cannot take or give."""
 
-    def __init__(self, path: Path, writer: SqliteThread, reader: SqliteThread) -> None:
-        self._path = path
-        self._writer = writer
-        self._reader = reader
-        self._slow_reader: SqliteThread | None = None
-        self._slow_reader_lock = asyncio.Lock()
-        self._waiting: list[_Work[Any]] = []
-        self._committer: asyncio.Task[None] | None = None
-        self._closing = False
+    def __init__(self) -> None:
         self._listeners: list[Listener] = []
-        self._others: asyncio.Task[None] | None = None
 
-    @classmethod
-    async def open(cls, path: Path) -> "Database":
-        """Open an existing, migrated database. Raises `Unavailable` when it cannot be opened."""
-        writer, reader = SqliteThread(path, read_only=False), SqliteThread(path, read_only=True)
-        try:
-            await writer.open()
-            try:
-                await reader.open()
-            # Cancelled or failed: the writer's thread would keep the process from ending.
-            except BaseException:
-                await writer.close()
-                raise
-        except sqlite3.Error as error:
-            raise _unavailable(error) from error
-        database = cls(path, writer, reader)
-        # Known before anything is read, so that nothing remembered is older than the first look.
-        version = await writer.run(writer.data_version)
-        database._others = asyncio.create_task(database._look_at_others(version))
-        return database
+    @abstractmethod
+    async def read(self, function: Callable[[Tx], T]) -> T:
+        """Run a function in a read transaction: one consistent snapshot. A write in it is refused."""
+
+    async def read_long(self, function: Callable[[Tx], T]) -> T:
+        """As `read`, for what may take a second or more, where polls must not wait behind it."""
+        return await self.read(function)
+
+    @abstractmethod
+    async def write(self, function: Callable[[Tx], T]) -> T:
+        """Run a function in a write transaction; when this returns, its effect is on disk.
+
+        If it raises, nothing of it remains, unless the error says that this is not known. A caller cancelled
+        while waiting does not undo it. The function may be run again from its beginning, once the database
+        has said that nothing remains of the time before; what else it changes must bear that.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what was begun, then close. Later reads and writes raise `Unavailable`."""
 
     def listen(self, listener: Listener) -> None:
         """Be told of every change, those of other processes within a quarter of a second."""
         self._listeners.append(listener)
-
-    async def close(self) -> None:
-        """Commit what waits, then close. Later reads and writes raise `Unavailable`."""
-        self._closing = True
-        if self._others is not None:
-            self._others.cancel()
-            await asyncio.wait([self._others])
-        if self._committer is not None:
-            await self._committer
-        async with self._slow_reader_lock:
-            if self._slow_reader is not None:
-                await self._slow_reader.close()
-        await self._reader.close()
-        await self._writer.close()
-
-    async def read(self, function: Callable[[Tx], T]) -> T:
-        """Run a function in a read transaction: one consistent snapshot."""
-        self._check_open()
-        try:
-            return await self._reader.transact(_read, function)
-        except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise _unavailable(error) from error
-
-    async def read_long(self, function: Callable[[Tx], T]) -> T:
-        """As `read`, for what may take a second: beside the reader, so that polls do not wait behind it."""
-        try:
-            return await (await self._patient()).transact(_read, function)
-        except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise _unavailable(error) from error
-
-    async def _patient(self) -> SqliteThread:
-        """The reader for what takes long, opened when it is first needed: most processes never do."""
-        async with self._slow_reader_lock:
-            self._check_open()
-            if self._slow_reader is None:
-                # Not in another file that has taken the place of ours.
-                await self._reader.transact(lambda _: None)
-                opened = SqliteThread(self._path, read_only=True)
-                await opened.open()
-                self._slow_reader = opened
-            return self._slow_reader
-
-    async def write(self, function: Callable[[Tx], T]) -> T:
-        """Run a function in a write transaction; when this returns, its effect is on disk.
-
-        If it raises, nothing of it remains. A caller cancelled while waiting does not undo it.
-        """
-        self._check_open()
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Work(function, future))
-        if self._committer is None or self._committer.done():
-            self._committer = asyncio.create_task(self._commit_groups())
-        try:
-            return await asyncio.shield(future)
-        except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise _unavailable(error) from error
-
-    def _check_open(self) -> None:
-        if self._closing:
-            raise _unavailable(RuntimeError("it is closed"))
-
-    async def _commit_groups(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:_GROUP_LIMIT], self._waiting[_GROUP_LIMIT:]
-            try:
-                await self._writer.transact(_commit_group, group)
-            except BaseException as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it
-                for work in group:
-                    work.outcome = error
-            touched = frozenset[str]().union(*(work.touched for work in group))
-            if touched:
-                self._tell(touched)
-            for work in group:
-                _deliver(work)
-
-    async def _look_at_others(self, seen: int | None) -> None:
-        """Notice commits of other processes: `data_version` changes with those, and not with our own."""
-        while True:
-            await asyncio.sleep(_LOOK_AT_OTHERS_EVERY_S)
-            try:
-                version = await self._writer.run(self._writer.data_version)
-            except sqlite3.Error as error:
-                logger.error("database: %s", error)
-                version = None
-            if version is None or version != seen:
-                self._tell(None)
-            seen = version
 
     def _tell(self, touched: frozenset[str] | None) -> None:
         for listener in self._listeners:
             listener(touched)
 
 
-def _deliver(work: _Work[Any]) -> None:
-    if work.future.done():  # pragma: no cover - the loop is closing and cancelled it
-        return
-    if isinstance(work.outcome, BaseException):
-        work.future.set_exception(work.outcome)
-        # The caller may have hung up; its exception is then nobody's, and that is fine.
-        work.future.exception()
-    else:
-        work.future.set_result(work.outcome)
+def unavailable(cause: str, *, unknown: bool = False) -> Unavailable:
+    """The error for callers; ``cause`` goes to the log, so it must hold no values of the statement's.
 
-
-def _read(connection: sa.Connection, function: Callable[[Tx], T]) -> T:
-    with _transaction(connection, "BEGIN"):
-        return function(connection)
-
-
-def _commit_group(connection: sa.Connection, group: list[_Work[Any]]) -> None:
-    """Run each function in its own savepoint, then commit once for all."""
-    if len(group) == 1:
-        connection.info.pop(_TOUCHED, None)
-        with _transaction(connection, _BEGIN_WRITE):
-            group[0].outcome = group[0].function(connection)
-        group[0].touched = frozenset(connection.info.pop(_TOUCHED, ()))
-        return
-    with _transaction(connection, _BEGIN_WRITE):
-        for work in group:
-            connection.info.pop(_TOUCHED, None)
-            try:
-                with _savepoint(connection):
-                    work.outcome = work.function(connection)
-            except (sa.exc.OperationalError, sqlite3.Error):
-                # Disk full or I/O trouble may have ended the whole transaction inside SQLite: fail the group.
-                raise
-            except Exception as error:  # noqa: BLE001 - one caller's refusal or mistake is nobody else's
-                work.outcome = error
-            else:
-                work.touched = frozenset(connection.info.pop(_TOUCHED, ()))
-
-
-@contextmanager
-def _transaction(connection: sa.Connection, begin: str) -> Iterator[None]:
-    """BEGIN is ours to say, and not in SQLAlchemy's "begin" event: any listener slows every statement."""
-    with connection.begin():
-        raw = connection.connection.cursor()
-        raw.execute(begin)
-        raw.close()
-        yield
-
-
-@contextmanager
-def _savepoint(connection: sa.Connection) -> Iterator[None]:
-    """As `Connection.begin_nested`, which compiles its statements anew each time: a tenth of an admission."""
-    raw = connection.connection.cursor()
-    raw.execute("SAVEPOINT work")
-    try:
-        yield
-    except (sa.exc.OperationalError, sqlite3.Error):
-        # SQLite may have ended the transaction itself, savepoints and all.
-        raise
-    except BaseException:  # whatever it was, half of this work must not be committed with the others'
-        raw.execute("ROLLBACK TO work")
-        raw.execute("RELEASE work")
-        raise
-    else:
-        raw.execute("RELEASE work")
-    finally:
-        raw.close()
-
-
-def _unavailable(error: BaseException) -> Unavailable:
-    # SQLAlchemy's own text repeats the statement with its values: prompts have no place in a log.
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    With ``unknown`` the connection was lost while the database was taking the transaction.
+    """
     logger.error("database: %s", cause)
+    if unknown:
+        detail = (
+            "The gateway's database went away while it took the request, which may or may not have been "
+            "done. See what is there before you try again."
+        )
+    else:
+        detail = "The gateway's database did not take the request; nothing was done. Try again shortly."
     return Unavailable(
-        "The gateway's database did not take the request; nothing was done. Try again shortly.",
-        code=ErrorCode.DATABASE_UNAVAILABLE,
-        internal=str(cause),
-        retry_after_s=_RETRY_AFTER_S,
+        detail, code=ErrorCode.DATABASE_UNAVAILABLE, internal=cause, retry_after_s=_RETRY_AFTER_S
     )

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.db.engine import Tx
+from gateway.db.locks import lock_tenant
 from gateway.db.prepared import Prepared
 from gateway.db.tables import balances, budgets, ledger
+from gateway.db.upsert import Upsert
 from gateway.model import BudgetWindow, Entry, EntryKind, Periods
 
 _tenant_id: sa.BindParameter[str] = sa.bindparam("tenant_id")
@@ -41,12 +42,8 @@ _HOLD = Prepared(
 _APPEND_ENTRY = sa.insert(ledger).returning(ledger.c.id)
 _ENTRY = sa.select(ledger).where(ledger.c.id == sa.bindparam("number"))
 _OF_TASK = sa.select(ledger).where(ledger.c.task_id == sa.bindparam("of_task")).order_by(ledger.c.id)
+_PUT_BUDGET = Upsert(budgets, key=("tenant_id", "window"), change=("limit_micros",))
 _NEWEST = sa.select(ledger).limit(sa.bindparam("at_most"))
-_SET_BUDGET = upsert(budgets)
-_PUT_BUDGET = _SET_BUDGET.on_conflict_do_update(
-    index_elements=[budgets.c.tenant_id, budgets.c.window],
-    set_={"limit_micros": _SET_BUDGET.excluded.limit_micros},
-)
 _DROP_BUDGET = sa.delete(budgets).where(
     budgets.c.tenant_id == _tenant_id, budgets.c.window == sa.bindparam("window")
 )
@@ -68,7 +65,9 @@ def add_entry(tx: Tx, entry: Entry) -> None:
     """Append an entry and move the balances of its periods with it.
 
     The database refuses a second hold, settlement or release of a task, and a settlement beside a release.
+    Locks the tenant (see `gateway.db.locks`).
     """
+    lock_tenant(tx, entry.tenant_id)
     _INSERT_ENTRY.run(tx, _values(entry))
     _move_balances(tx, entry)
 
@@ -131,14 +130,15 @@ def get_hold(tx: Tx, task_id: str) -> Entry | None:
 
 
 def put_budgets(tx: Tx, tenant_id: str, limits: Mapping[BudgetWindow, int]) -> None:
-    """Set the budgets named; others stay. Changing one never changes what was used."""
+    """Set the budgets named; others stay. Changing one never changes what was used. Locks the tenant."""
+    lock_tenant(tx, tenant_id)
     for window, limit_micros in limits.items():
-        tx.execute(
-            _PUT_BUDGET, {"tenant_id": tenant_id, "window": window.value, "limit_micros": limit_micros}
-        )
+        _PUT_BUDGET.run(tx, {"tenant_id": tenant_id, "window": window.value, "limit_micros": limit_micros})
 
 
 def drop_budgets(tx: Tx, tenant_id: str, windows: Iterable[BudgetWindow]) -> None:
+    """Lift the budgets named. Locks the tenant."""
+    lock_tenant(tx, tenant_id)
     for window in windows:
         tx.execute(_DROP_BUDGET, {"tenant_id": tenant_id, "window": window.value})
 

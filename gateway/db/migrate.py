@@ -19,7 +19,7 @@ _BUSY_TIMEOUT_S = 10.0
 
 
 def migrate(path: Path) -> None:
-    """Create or upgrade the database at ``path``. Safe when several processes start at once.
+    """Create or upgrade the SQLite database at ``path``. Safe when several processes start at once.
 
     Raises `ConfigurationError` when the database was made by a newer gateway, `OSError` or `sqlite3.Error`
     when it cannot be made or read.
@@ -40,19 +40,28 @@ def migrate(path: Path) -> None:
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         try:
             with engine.begin() as connection:
-                config = Config()
-                config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                upgrade(connection, str(path))
         except sa.exc.DBAPIError as error:
             raise (error.orig or error) from error
-        except CommandError as error:
-            raise ConfigurationError(
-                f"The database {path} has a schema this version does not know ({error}). "
-                "It was probably written by a newer gateway: start that version instead."
-            ) from error
         finally:
             engine.dispose()
+
+
+def upgrade(connection: sa.Connection, name: str) -> None:
+    """Create or upgrade the database in the transaction that is open. ``name`` is for people.
+
+    Raises `ConfigurationError` when the database was made by a newer gateway.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise ConfigurationError(
+            f"The database {name} has a schema this version does not know ({error}). "
+            "It was probably written by a newer gateway: start that version instead."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -70,12 +70,18 @@ def _of_balances() -> dict[str, _Statement]:
 def _period_sums() -> Iterator[sa.Select[str, str, int, int]]:
     total: sa.ColumnElement[str] = sa.literal_column("'total'")
     for period in (ledger.c.day, ledger.c.month, total):
-        yield sa.select(
+        sums = sa.select(
             ledger.c.tenant_id,
             period.label("period"),
-            sa.func.sum(ledger.c.held_micros).label("held"),
-            sa.func.sum(ledger.c.spent_micros).label("spent"),
-        ).group_by(ledger.c.tenant_id, period)
+            _sum(ledger.c.held_micros).label("held"),
+            _sum(ledger.c.spent_micros).label("spent"),
+        ).group_by(ledger.c.tenant_id)
+        yield sums if period is total else sums.group_by(period)
+
+
+def _sum(value: sa.ColumnElement[int] | int) -> sa.ColumnElement[int]:
+    """As a whole number: PostgreSQL's sums are decimals, however whole what they are of."""
+    return sa.cast(sa.func.sum(value), sa.BigInteger)
 
 
 def _place(source: sa.FromClause) -> sa.Label[str]:
@@ -106,7 +112,7 @@ def _of_tasks() -> dict[str, _Statement]:
 def _sum_of(value: sa.ColumnElement[int] | int, *kinds: str) -> sa.ColumnElement[int]:
     """Over a task's entries, of these kinds only if any are named."""
     of_kinds = (ledger.c.kind.in_(kinds),) if kinds else ()
-    summed = sa.select(sa.func.coalesce(sa.func.sum(value), 0))
+    summed = sa.select(sa.func.coalesce(_sum(value), 0))
     return summed.where(ledger.c.task_id == tasks.c.id, *of_kinds).correlate(tasks).scalar_subquery()
 
 

@@ -1,4 +1,4 @@
-"""Which schema a database file has, told without loading the migration machinery."""
+"""Which schema an SQLite file has, told without loading the migration machinery."""
 
 import sqlite3
 from contextlib import closing

@@ -1,7 +1,7 @@
 """Tables, constraints, and the reason for each index.
 
 Times are milliseconds since the Unix epoch in UTC; money is millionths of a dollar. Alembic creates these
-in ``migrations/``; a test holds the two to each other.
+in ``migrations/``; a test holds the two to each other. The tables of webhooks are in `webhook_tables`.
 """
 
 from sqlalchemy import (
@@ -14,28 +14,17 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     Table,
-    Text,
     UniqueConstraint,
     literal_column,
     text,
 )
 
+from gateway.db.schema import RowId, Text, index_some, metadata
 from gateway.model import TaskState
 
 #: The newest migration. `gateway.db.migrate` brings a database here; opening compares this one word.
 SCHEMA_REVISION = "0003"
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 tenants = Table(
     "tenants",
@@ -120,7 +109,7 @@ members = Table(
 audit_log = Table(
     "audit_log",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowId, primary_key=True, autoincrement=True),
     Column("at_ms", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("source", Text, nullable=False),
@@ -183,16 +172,10 @@ tasks = Table(
     Index(None, "tenant_id", "created_at_ms"),
 )
 
-# Both name SQLite only: naming a dialect imports it, and PostgreSQL's is a tenth of the time to start.
 # Claiming and queue depth: only what waits, by tenant, in the order in which it was admitted.
-Index("ix_tasks_waiting", tasks.c.tenant_id, tasks.c.tenant_seq, sqlite_where=tasks.c.state == "queued")
+index_some("ix_tasks_waiting", tasks.c.tenant_id, tasks.c.tenant_seq, where="state = 'queued'")
 # Tenant concurrency and lease expiry: only what runs, which is little.
-Index(
-    "ix_tasks_running",
-    tasks.c.tenant_id,
-    tasks.c.lease_expires_at_ms,
-    sqlite_where=tasks.c.state == "running",
-)
+index_some("ix_tasks_running", tasks.c.tenant_id, tasks.c.lease_expires_at_ms, where="state = 'running'")
 
 
 def in_state(state: TaskState) -> ColumnElement[bool]:
@@ -247,7 +230,7 @@ outputs = Table(
 task_events = Table(
     "task_events",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowId, primary_key=True, autoincrement=True),
     Column("task_id", ForeignKey("tasks.id"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
@@ -271,7 +254,7 @@ budgets = Table(
 ledger = Table(
     "ledger",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", RowId, primary_key=True, autoincrement=True),
     Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
     Column("key_id", ForeignKey("api_keys.id")),
     Column("task_id", ForeignKey("tasks.id")),
@@ -298,9 +281,7 @@ ledger = Table(
     Index(None, "tenant_id", "at_ms"),
 )
 # ... and never both settled and released.
-_ENDING = "kind IN ('settle', 'release')"
-Index("uq_ledger_ending", ledger.c.task_id, unique=True, sqlite_where=text(_ENDING),
-      postgresql_where=text(_ENDING))  # fmt: skip
+index_some("uq_ledger_ending", ledger.c.task_id, unique=True, where="kind IN ('settle', 'release')")
 
 # What the ledger adds up to, kept in the transactions that write it; `gateway reconcile` adds again. A credit
 # may outweigh what was spent in its day or month, never what was spent in all.
@@ -336,65 +317,4 @@ idempotency = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     # What is old enough to be forgotten.
     Index(None, "created_at_ms"),
-)
-
-webhook_endpoints = Table(
-    "webhook_endpoints",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
-    Column("url", Text, nullable=False),
-    Column("description", Text, nullable=False),
-    # A JSON list of event types; null takes all.
-    Column("events", Text),
-    # Secrets are derived from the signing secret, the id and this number; none is kept.
-    Column("secret_version", Integer, nullable=False),
-    Column("previous_until_ms", BigInteger),
-    Column("disabled_at_ms", BigInteger),
-    Column("disabled_reason", Text),
-    Column("failing_since_ms", BigInteger),
-    Column("created_at_ms", BigInteger, nullable=False),
-    Index(None, "tenant_id"),
-)
-
-# The outbox: written in the transaction that it tells of. Its id is the message's.
-webhook_deliveries = Table(
-    "webhook_deliveries",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
-    # Null for the address that a request named itself.
-    Column("endpoint_id", ForeignKey("webhook_endpoints.id")),
-    Column("url", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("task_id", ForeignKey("tasks.id")),
-    Column("body", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("attempt_count", Integer, nullable=False),
-    Column("next_attempt_at_ms", BigInteger, nullable=False),
-    Column("lease_token", Text),
-    Column("lease_expires_at_ms", BigInteger),
-    Column("created_at_ms", BigInteger, nullable=False),
-    Column("finished_at_ms", BigInteger),
-    CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state"),
-    # A tenant's deliveries, newest first.
-    Index(None, "tenant_id", "created_at_ms"),
-)
-# What is due: little, whatever was delivered before.
-Index(
-    "ix_webhook_deliveries_pending",
-    webhook_deliveries.c.next_attempt_at_ms,
-    sqlite_where=webhook_deliveries.c.state == "pending",
-)
-
-# Every try of a delivery. What a receiver answered is not kept, only its status.
-webhook_attempts = Table(
-    "webhook_attempts",
-    metadata,
-    Column("delivery_id", ForeignKey("webhook_deliveries.id"), primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("at_ms", BigInteger, nullable=False),
-    Column("duration_ms", BigInteger, nullable=False),
-    Column("status", Integer),
-    Column("error", Text),
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx, touch
+from gateway.db.locks import lock_claims
 from gateway.db.prepared import Prepared
 from gateway.db.tables import attempts, in_state, outputs, tasks, tenants
 from gateway.db.tasks import add_event, clip_from, task_from
@@ -95,7 +96,10 @@ _COUNT_ATTEMPT = Prepared(
     .values(attempt_count=tasks.c.attempt_count + 1)
     .returning(tasks.c.attempt_count)
 )
-_HOLDS = Prepared(sa.select(sa.literal(1).label("held")).select_from(tasks).where(*_mine))
+# What the lease is held for happens in the same transaction: nobody may take it away in between.
+_HOLDS = Prepared(
+    sa.select(sa.literal(1).label("held")).select_from(tasks).where(*_mine).with_for_update(key_share=True)
+)
 _FINISH = Prepared(
     sa.update(tasks)
     .where(*_mine)
@@ -118,13 +122,19 @@ _REQUEUE = Prepared(
         not_before_ms=sa.bindparam("not_before"),
     )
 )
-_EXPIRE = (
-    sa.update(tasks)
+# A task that is locked is being worked on this moment, whatever its lease says.
+_run_out = (
+    sa.select(tasks.c.id)
     .where(
         in_state(TaskState.RUNNING),
         tasks.c.lease_expires_at_ms < _now,
         tasks.c.lease_token.not_in(sa.bindparam("spare", expanding=True)),
     )
+    .with_for_update(key_share=True, skip_locked=True)
+)
+_EXPIRE = (
+    sa.update(tasks)
+    .where(tasks.c.id.in_(_run_out))
     .values(state="queued", lease_token=None, lease_expires_at_ms=None, not_before_ms=_now)
     .returning(tasks.c.id)
 )
@@ -198,8 +208,11 @@ def claim(
 ) -> Lease | None:
     """Take a queued task. None when somebody else was quicker.
 
-    ``within_limit`` looks at what the tenant may run at once, as `list_queues` does for all of them.
+    ``within_limit`` looks at what the tenant may run at once, as `list_queues` does for all of them; it
+    locks all claims, as whoever chooses among queues must have done before (see `gateway.db.locks`).
     """
+    if within_limit:
+        lock_claims(tx)
     row = (_CLAIM_WITHIN_LIMIT if within_limit else _CLAIM).one_or_none(
         tx, {"task_id": task_id, "token": token, "now_ms": now_ms, "expires_at_ms": expires_at_ms}
     )
@@ -228,6 +241,7 @@ def renew(tx: Tx, leases: Sequence[tuple[str, str]], *, expires_at_ms: int) -> t
 
 
 def holds(tx: Tx, task_id: str, token: str) -> bool:
+    """Whether the lease is there, and then until the transaction ends. Locks the task."""
     return _HOLDS.one_or_none(tx, {"task_id": task_id, "token": token}) is not None
 
 
@@ -281,9 +295,12 @@ class AttemptEnd:
 
 
 def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
-    """Record the end of a call and the clips it left in storage. The caller holds the lease."""
+    """Record the end of a call and the clips it left in storage. The caller holds the lease.
+
+    Told again, because the answer was lost, it changes nothing.
+    """
     touch(tx, task_id)
-    _END_ATTEMPT.run(
+    ended = _END_ATTEMPT.run(
         tx,
         {
             "attempt_id": end.attempt_id,
@@ -297,7 +314,7 @@ def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
             "cost": end.cost_micros,
         },
     )
-    for clip in end.clips:
+    for clip in end.clips if ended else ():
         _INSERT_OUTPUT.run(
             tx,
             {

@@ -1,7 +1,7 @@
 """Admission: one transaction that takes a request whole or leaves no trace of it.
 
-Limits are counted from the task rows themselves inside the transaction that adds one, so a burst cannot
-slip through together and a refused request uses up nothing.
+Limits are counted from the task rows themselves inside the transaction that adds one, with the tenant locked,
+so a burst cannot slip through together and a refused request uses up nothing.
 """
 
 from dataclasses import dataclass, replace
@@ -62,7 +62,7 @@ def admit(
     it was checked, `Forbidden` for what it does not cover, `Conflict` when its name was given to another
     request. A refusal leaves the name free.
     """
-    priced, caller = _price(tx, task)
+    priced, caller = _price(tx, task, lock=True)
     if name is not None and (found := idempotency.find_named(tx, task.tenant_id, name)) is not None:
         if found.fingerprint != name.fingerprint:
             raise _name_taken()
@@ -101,8 +101,8 @@ def consider(tx: Tx, task: Task, *, defaults: Defaults) -> Verdict:
     return Verdict(priced, None, passed.warnings)
 
 
-def _price(tx: Tx, task: Task) -> tuple[Task, Caller]:
-    caller = usable_caller(tx, task.key_id, task.created_at_ms)
+def _price(tx: Tx, task: Task, *, lock: bool = False) -> tuple[Task, Caller]:
+    caller = usable_caller(tx, task.key_id, task.created_at_ms, lock=lock)
     clips = task.spec.sample_count
     price_micros = price_for(caller.tenant, task.price_micros // clips) * clips
     return replace(task, price_micros=price_micros), caller

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from gateway.db import work
 from gateway.db.engine import Database, Tx
+from gateway.db.locks import lock_claims
 from gateway.db.work import Lease
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
@@ -168,6 +169,7 @@ class Runner:
         """Leases with their first calls, and whether nothing is left waiting."""
         now_ms = self._clock.now_ms()
         claimed: list[Claimed] = []
+        lock_claims(tx)
         while len(claimed) < free:
             queues = work.list_queues(tx, now_ms=now_ms)
             queue = choose(queues, self._turns)

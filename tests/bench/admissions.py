@@ -11,10 +11,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from statistics import quantiles
 
-from gateway.db.engine import Database, Tx
+from gateway.db.engine import Database
 from gateway.model import ModelKind, MusicSpec, Route, Task, TaskState
 from gateway.tasks.admission import Admitted, Defaults, admit
 from tests.bench.report import Aim, Section, Series, ratio
@@ -45,7 +44,7 @@ CROSS JOIN (SELECT 'day' AS w UNION ALL SELECT 'month' UNION ALL SELECT 'total')
 
 INSERT INTO tasks (id, tenant_id, key_id, key_seq, tenant_seq, route, model, state, prompt, sample_count,
   metadata, price_micros, emulated, request_id, created_at_ms, deadline_at_ms, not_before_ms, attempt_count)
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tasks}),
+WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < {tasks}),
   owned AS (SELECT i, CAST(100000 + i % {tenants} + 1 AS TEXT) AS owner, i / {tenants} + 1 AS seq,
     {since_ms} + i * {every_ms} AS at_ms FROM n)
 SELECT 'task_' || CAST(1000000000 + i AS TEXT), 'ten_' || owner, 'key_' || owner, seq, seq,
@@ -182,14 +181,8 @@ async def _admit_until(side: _Side, end_s: float) -> int:
 
 @asynccontextmanager
 async def _filled(bench: Bench, store: Store, contents: Contents) -> AsyncIterator[_Side]:
-    async with store(bench.directory) as database:
-        for statement in _statements(contents):
-            await database.write(partial(_run, statement))
+    async with store(bench.directory, _statements(contents)) as database:
         yield _Side(database, contents, itertools.count(), random.Random(1))
-
-
-def _run(statement: str, tx: Tx) -> None:
-    tx.exec_driver_sql(statement)
 
 
 def _statements(contents: Contents) -> list[str]:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from gateway.accounts import keys, shared_windows
 from gateway.accounts.guard import ROUND_SIZE
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db import accounts as account_rows
 from gateway.settings import Settings
 from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller

@@ -12,6 +12,7 @@ from gateway.errors import ErrorCode, Forbidden, LimitReached, Unauthorized, Una
 from gateway.model import ApiKey, Task, TenantStatus
 from gateway.tasks.admission import Admitted, Defaults, admit
 from tests.clock import SetClock
+from tests.databases import BURSTS
 from tests.factories import a_task, keep_key, keep_tenant
 
 GENEROUS = Defaults(rpm=100_000, max_queued=100_000)
@@ -70,11 +71,11 @@ async def refusal_of(door: Door, key: ApiKey) -> LimitReached:
 
 @pytest.mark.parametrize("limit", ["key", "tenant", "queued"])
 async def test_two_hundred_at_once_against_ten_admit_exactly_ten(
-    database: Database, door: Door, clock: SetClock, limit: str
+    database: Database, backend: str, door: Door, clock: SetClock, limit: str
 ) -> None:
     limits = {"key": {}, "tenant": {"rpm": 10}, "queued": {"max_queued": 10}}[limit]
     rng = random.Random(limit)
-    for _ in range(20):
+    for _ in range(BURSTS[backend]):
         before = await rows(database), await rows(database, "task_events")
         tenant = await keep_tenant(database, **limits)
         keys = [await keep_key(database, tenant, rpm=10 if limit == "key" else None) for _ in range(2)]
@@ -197,7 +198,7 @@ async def test_a_full_queue_opens_when_a_task_starts(database: Database, door: D
     assert refusal.retry_after_s
     await database.write(
         lambda tx: tx.exec_driver_sql(
-            "UPDATE tasks SET state='running', lease_token='t' WHERE id = ?", (task.id,)
+            f"UPDATE tasks SET state='running', lease_token='t' WHERE id = '{task.id}'"
         )
     )
     await door.ask(key)
@@ -216,7 +217,7 @@ async def test_an_old_task_that_waits_again_does_not_fill_the_queue(database: Da
     for _ in range(10):
         task = (await door.ask(key)).task
         await database.write(
-            lambda tx, id_=task.id: tx.exec_driver_sql("UPDATE tasks SET state='failed' WHERE id = ?", (id_,))
+            lambda tx, id_=task.id: tx.exec_driver_sql(f"UPDATE tasks SET state='failed' WHERE id = '{id_}'")
         )
     await database.write(
         lambda tx: tx.exec_driver_sql("UPDATE tasks SET state='queued' WHERE tenant_seq = 1")

@@ -4,10 +4,6 @@ import ast
 import asyncio
 import inspect
 import secrets
-import sqlite3
-import threading
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +17,7 @@ from gateway.db.engine import Database
 from gateway.errors import ErrorCode, Unauthorized
 from gateway.model import KeyMode, RetiredSecret, TenantStatus
 from tests.clock import SetClock
+from tests.databases import Pause, Store
 from tests.factories import NOW_MS, a_caller, keep_tenant
 
 
@@ -155,12 +152,11 @@ async def test_what_was_read_is_believed_for_two_seconds(
 
 
 async def test_revocation_by_another_process_holds_within_two_seconds(
-    authenticator: Authenticator, database: Database, clock: SetClock, tmp_path: Path
+    authenticator: Authenticator, database: Database, store: Store, clock: SetClock
 ) -> None:
     _, text = await a_caller(database)
     await authenticator.authenticate(text)
-    with closing(sqlite3.connect(tmp_path / "gateway.db")) as other, other:
-        other.execute("UPDATE api_keys SET revoked_at_ms = 1")
+    await store.execute("UPDATE api_keys SET revoked_at_ms = 1")
     clock.advance(CACHE_TTL_S)
     await refused(authenticator, text)
 
@@ -205,20 +201,19 @@ async def test_a_row_read_before_it_was_forgotten_is_not_remembered(
     """Revoked here while another request was reading the key: the next one must not get in by that."""
     principal, text = await a_caller(database)
     get_keys = authenticator._rows._fetch
-    entered, go = threading.Event(), threading.Event()
+    pause = Pause()
 
     def slow(tx, ids):
         found = get_keys(tx, ids)
-        entered.set()
-        go.wait()
+        pause.wait(tx)
         return found
 
     monkeypatch.setattr(authenticator._rows, "_fetch", slow)
     early = asyncio.create_task(authenticator.authenticate(text))
-    await asyncio.to_thread(entered.wait)
+    await pause.entered.wait()
     await database.write(lambda tx: accounts.revoke_key(tx, principal.key_id, now_ms=1))
     authenticator.forget(principal.key_id)
-    go.set()
+    pause.end()
     assert await early == principal  # it came before the revocation
     await refused(authenticator, text)
 

@@ -1,6 +1,5 @@
 """The composition root: what is built from which settings, and what is said when something cannot be had."""
 
-import asyncio
 import json
 import sqlite3
 import subprocess
@@ -12,19 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import (
+from gateway.bootstrap.ground import signing_secret
+from gateway.bootstrap.services import (
     SystemClock,
     migrate,
     open_database,
     open_office,
     open_services,
-    signing_secret,
 )
 from gateway.errors import ConfigurationError, GatewayError, StorageError
 from gateway.model import KeyMode, ModelKind
 from gateway.settings import Settings
 from gateway.storage.gcs import GcsStorage
 from gateway.storage.local import LocalStorage
+from tests.databases import BACKENDS, Store
 from tests.factories import a_caller
 from tests.gcs import key_file
 
@@ -39,6 +39,8 @@ HEAVY = (
     "limits",
     "redis",
 )
+#: What only a gateway on PostgreSQL has loaded.
+POSTGRES = ("asyncpg", "greenlet", "gateway.db.postgres", "sqlalchemy.dialects.postgresql", "sqlalchemy.ext")
 
 
 def names(directory: Path) -> set[str]:
@@ -58,8 +60,9 @@ async def test_a_gateway_is_built_from_an_empty_directory(tmp_path: Path) -> Non
     assert {"gateway.db", "audio", "signing-secret"} <= names(settings.data_dir)
 
 
-async def test_a_second_start_finds_what_the_first_left(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path)
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+async def test_a_second_start_finds_what_the_first_left(tmp_path: Path, store: Store) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=store.url)
     async with open_services(settings) as services:
         principal, text = await a_caller(services.database)
     async with open_services(settings) as services:
@@ -279,11 +282,12 @@ _SERVING = """
 import asyncio, sys
 from pathlib import Path
 import gateway.cli.serve
-from gateway.bootstrap import open_services
+from gateway.bootstrap.services import open_services
 from gateway.settings import Settings
 
 async def main():
-    settings = Settings(data_dir=Path(sys.argv[1]), project="p", google_auth="anonymous")
+    where = {"data_dir": Path(sys.argv[1]), "database_url": sys.argv[2]}
+    settings = Settings(**where, project="p", google_auth="anonymous")
     async with open_services(settings) as services:
         services.runner.start()
         await services.runner.drain()
@@ -295,12 +299,14 @@ asyncio.run(main())
 """
 
 
-def test_nothing_heavy_is_loaded_to_serve(tmp_path: Path) -> None:
-    asyncio.run(migrate(Settings(data_dir=tmp_path)))
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_nothing_heavy_is_loaded_to_serve(tmp_path: Path, store: Store, backend: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _SERVING, str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _SERVING, str(tmp_path), store.url], capture_output=True, text=True, check=True
     )
     at_start, _, counting = done.stdout.partition("once it counts")
     assert [name for name in at_start.split() if name.startswith(HEAVY)] == []
     assert "limits" in counting.split()
     assert [name for name in counting.split() if name.startswith("redis")] == []
+    of_postgres = [name for name in at_start.split() if name.startswith(POSTGRES)]
+    assert (of_postgres == []) is (backend == "sqlite")

@@ -15,6 +15,7 @@ from gateway.errors import BudgetSpent, LimitReached
 from gateway.model import ApiKey, BudgetWindow, MusicSpec, Task, Tenant
 from gateway.tasks.admission import Admitted, Defaults, Verdict, admit, consider
 from tests.clock import SetClock
+from tests.databases import BURSTS
 from tests.factories import a_task, keep_key, keep_tenant
 
 TABLES = ("tasks", "task_events", "ledger")
@@ -99,10 +100,10 @@ def refused_by(outcomes: list[Outcome]) -> set[str]:
 
 @pytest.mark.parametrize("window", list(BudgetWindow))
 async def test_two_hundred_at_once_against_a_budget_for_ten_admit_exactly_ten(
-    database: Database, door: Door, window: BudgetWindow
+    database: Database, backend: str, door: Door, window: BudgetWindow
 ) -> None:
     rng = random.Random(window.value)
-    for _ in range(20):
+    for _ in range(BURSTS[backend]):
         tenant = await keep_tenant(database, zone="Europe/Berlin")
         # To the millionth, or with less than another price over.
         await door.budget(tenant, **{window.value: 600_000 + rng.choice([0, 1, 59_999])})
@@ -118,11 +119,11 @@ async def test_two_hundred_at_once_against_a_budget_for_ten_admit_exactly_ten(
 
 @pytest.mark.parametrize("tightest", ["key", "tenant", "queued", "month"])
 async def test_among_several_limits_the_tightest_holds_to_the_request(
-    database: Database, door: Door, tightest: str
+    database: Database, backend: str, door: Door, tightest: str
 ) -> None:
     """The others allow a few more; what one limit refuses uses up none of the rest."""
     rng = random.Random(tightest)
-    for _ in range(20):
+    for _ in range(BURSTS[backend]):
         most = {
             name: 10 if name == tightest else rng.randrange(11, 14)
             for name in ("key", "tenant", "queued", "month")

@@ -1,283 +1,129 @@
-"""The database's promises: all or nothing, on disk when told, and one caller's trouble is nobody else's."""
+"""A database's promises, of either kind: all or nothing, there when told, one's trouble is nobody else's."""
 
 import asyncio
-import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
-from gateway.db import accounts, tenants
+from gateway.db import accounts
 from gateway.db.engine import Database, Tx, touch
-from gateway.db.migrate import migrate
-from gateway.errors import ErrorCode, GatewayError, Unavailable
+from gateway.errors import GatewayError, Unavailable
+from tests.databases import Pause, Store, keep, keep_then_refuse, names, open_store, together
 from tests.factories import a_key, a_tenant
 
-PAGE_BYTES = 4096
+ON_BOTH_DATABASES = True
 
 
-def names(tx: Tx) -> set[str]:
-    return {tenant.name for tenant in tenants.list_tenants(tx)}
-
-
-def keep(name: str) -> Callable[[Tx], str]:
-    def write(tx: Tx) -> str:
-        tenants.insert_tenant(tx, a_tenant(name=name))
-        return name
-
-    return write
-
-
-def keep_then_refuse(name: str) -> Callable[[Tx], str]:
-    def write(tx: Tx) -> str:
-        keep(name)(tx)
-        raise GatewayError(f"no {name}", code=ErrorCode.INVALID_REQUEST)
-
-    return write
-
-
-def on_disk(path: Path) -> set[str]:
+async def there(store: Store) -> set[str]:
     """What another process sees."""
-    with closing(sqlite3.connect(path)) as connection:
-        return {name for (name,) in connection.execute("SELECT name FROM tenants")}
+    return {name for (name,) in await store.fetch("SELECT name FROM tenants")}
 
 
-class Gate:
-    """A write that holds the writer until it is opened, so that what follows is committed as one group."""
-
-    def __init__(self, database: Database) -> None:
-        self._entered = threading.Event()
-        self._open = threading.Event()
-        self._write = asyncio.create_task(database.write(self._wait))
-
-    async def closed(self) -> None:
-        await asyncio.to_thread(self._entered.wait)
-
-    async def open(self) -> None:
-        self._open.set()
-        await self._write
-
-    def _wait(self, tx: Tx) -> None:
-        self._entered.set()
-        self._open.wait()
-
-
-async def together(database: Database, *functions: Callable[[Tx], str]) -> list[str | BaseException]:
-    """Outcomes of writes that share one commit."""
-    gate = Gate(database)
-    await gate.closed()
-    writes = [asyncio.create_task(database.write(function)) for function in functions]
-    await asyncio.sleep(0)
-    await gate.open()
-    return await asyncio.gather(*writes, return_exceptions=True)
-
-
-async def fill_the_disk(database: Database) -> None:
-    """Let the database grow by two pages at most."""
-
-    def limit(connection: sa.Connection) -> None:
-        (pages,) = connection.exec_driver_sql("PRAGMA page_count").one()
-        connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
-        connection.rollback()
-
-    await database._writer.run(limit, database._writer.connection())
-
-
-async def empty_the_disk(database: Database) -> None:
-    def unlimit(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("PRAGMA max_page_count=1000000")
-        connection.rollback()
-
-    await database._writer.run(unlimit, database._writer.connection())
-
-
-def keep_much(name: str) -> Callable[[Tx], str]:
+def keep_after(pause: Pause, name: str):
     def write(tx: Tx) -> str:
-        tenant = a_tenant(name=name)
-        tenants.insert_tenant(tx, tenant)
-        accounts.insert_key(tx, a_key(tenant, name="x" * 20 * PAGE_BYTES))
-        return name
+        pause.wait(tx)
+        return keep(name)(tx)
 
     return write
 
 
-async def test_a_write_is_on_disk_when_it_returns(database: Database, tmp_path: Path) -> None:
+async def test_a_write_is_there_when_it_returns(database: Database, store: Store) -> None:
     assert await database.write(keep("acme")) == "acme"
-    assert on_disk(tmp_path / "gateway.db") == {"acme"}
+    assert await there(store) == {"acme"}
 
 
-async def test_writes_that_come_together_are_all_kept(database: Database, tmp_path: Path) -> None:
+async def test_writes_that_come_together_are_all_kept(database: Database, store: Store) -> None:
     outcomes = await asyncio.gather(*(database.write(keep(f"team {n}")) for n in range(200)))
     assert outcomes == [f"team {n}" for n in range(200)]
-    assert on_disk(tmp_path / "gateway.db") == set(outcomes)
-
-
-async def test_writes_that_wait_share_one_commit(database: Database) -> None:
-    commits: list[str] = []
-    sa.event.listen(database._writer._engine, "commit", lambda _: commits.append("commit"))
-    await together(database, *(keep(f"team {n}") for n in range(40)))
-    assert len(commits) == 2  # the gate's own, and one for all forty
+    assert await there(store) == set(outcomes)
 
 
 @pytest.mark.parametrize("refused", [0, 2, 4])
-async def test_one_refusal_in_a_group_is_nobody_elses(
-    database: Database, tmp_path: Path, refused: int
+async def test_one_refusal_among_others_is_nobody_elses(
+    database: Database, store: Store, refused: int
 ) -> None:
     functions = [keep_then_refuse("bad") if n == refused else keep(f"team {n}") for n in range(5)]
     outcomes = await together(database, *functions)
     assert isinstance(outcomes[refused], GatewayError)
     assert outcomes[refused].detail == "no bad"
-    assert on_disk(tmp_path / "gateway.db") == {f"team {n}" for n in range(5) if n != refused}
+    assert await there(store) == {f"team {n}" for n in range(5) if n != refused}
 
 
-async def test_a_mistake_in_one_write_is_nobody_elses(database: Database, tmp_path: Path) -> None:
+async def test_a_mistake_in_one_write_is_nobody_elses(database: Database, store: Store) -> None:
     def mistake(tx: Tx) -> str:
         keep("half")(tx)
         raise ZeroDivisionError
 
     outcomes = await together(database, keep("first"), mistake, keep("last"))
     assert isinstance(outcomes[1], ZeroDivisionError)
-    assert on_disk(tmp_path / "gateway.db") == {"first", "last"}
+    assert await there(store) == {"first", "last"}
 
 
-async def test_a_broken_constraint_fails_its_own_write(database: Database, tmp_path: Path) -> None:
-    outcomes = await together(database, keep("same"), keep("same"), keep("other"))
-    assert outcomes[0] == "same"
-    assert isinstance(outcomes[1], Unavailable)
-    assert on_disk(tmp_path / "gateway.db") == {"same", "other"}
+async def test_a_broken_constraint_fails_its_own_write(database: Database, store: Store) -> None:
+    *same, other = await together(database, keep("same"), keep("same"), keep("other"))
+    assert sorted(type(outcome).__name__ for outcome in same) == ["Unavailable", "str"]
+    assert other == "other"
+    assert await there(store) == {"same", "other"}
 
 
-async def test_a_refused_write_alone_leaves_nothing(database: Database, tmp_path: Path) -> None:
+async def test_a_refused_write_alone_leaves_nothing(database: Database, store: Store) -> None:
     with pytest.raises(GatewayError, match="no acme"):
         await database.write(keep_then_refuse("acme"))
-    assert on_disk(tmp_path / "gateway.db") == set()
+    assert await there(store) == set()
 
 
-async def test_a_full_disk_fails_a_write_whole_and_the_next_works(database: Database, tmp_path: Path) -> None:
-    await database.write(keep("before"))
-    await fill_the_disk(database)
-    with pytest.raises(Unavailable) as caught:
-        await database.write(keep_much("too much"))
-    assert caught.value.code is ErrorCode.DATABASE_UNAVAILABLE
-    assert caught.value.retry_after_s
-    assert "full" in (caught.value.internal or "")
-    assert await database.write(keep("small")) == "small"
-    await empty_the_disk(database)
-    assert await database.write(keep_much("large")) == "large"
-    assert on_disk(tmp_path / "gateway.db") == {"before", "small", "large"}
-
-
-async def test_a_full_disk_fails_the_whole_group_and_the_next_works(
-    database: Database, tmp_path: Path
-) -> None:
-    await fill_the_disk(database)
-    outcomes = await together(database, keep("first"), keep_much("too much"), keep("last"))
-    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
-    assert on_disk(tmp_path / "gateway.db") == set()
-    await empty_the_disk(database)
-    assert await together(database, keep("first"), keep_much("much"), keep("last")) == [
-        "first",
-        "much",
-        "last",
-    ]
-    assert on_disk(tmp_path / "gateway.db") == {"first", "much", "last"}
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("disk I/O error")),
-        MemoryError(),
-        ValueError("by chance, after SQLite gave up"),
-    ],
-)
-async def test_a_transaction_that_sqlite_ended_itself_fails_the_group(
-    database: Database, tmp_path: Path, error: Exception
-) -> None:
-    """Some errors (I/O, memory) roll everything back inside SQLite: no savepoint is left to go back to."""
-
-    def lose_everything(tx: Tx) -> str:
-        tx.exec_driver_sql("ROLLBACK")
-        raise error
-
-    outcomes = await together(database, keep("first"), lose_everything, keep("last"))
-    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
-    assert on_disk(tmp_path / "gateway.db") == set()
-    assert await database.write(keep("next")) == "next"
-    assert on_disk(tmp_path / "gateway.db") == {"next"}
-
-
-async def test_a_caller_that_hangs_up_does_not_undo_its_write(database: Database, tmp_path: Path) -> None:
-    gate = Gate(database)
-    await gate.closed()
-    write = asyncio.create_task(database.write(keep("acme")))
-    await asyncio.sleep(0)
+async def test_a_caller_that_hangs_up_does_not_undo_its_write(database: Database, store: Store) -> None:
+    pause = Pause()
+    write = asyncio.create_task(database.write(keep_after(pause, "acme")))
+    await pause.entered.wait()
     write.cancel()
     with pytest.raises(asyncio.CancelledError):
         await write
-    await gate.open()
-    await database.write(lambda _: None)
-    assert on_disk(tmp_path / "gateway.db") == {"acme"}
+    pause.end()
+    await database.close()
+    assert await there(store) == {"acme"}
 
 
 async def test_nobody_hears_of_the_failure_of_a_caller_that_hung_up(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gate = Gate(database)
-    await gate.closed()
-    write = asyncio.create_task(database.write(keep_then_refuse("acme")))
-    await asyncio.sleep(0)
+    pause = Pause()
+
+    def refuse(tx: Tx) -> str:
+        pause.wait(tx)
+        return keep_then_refuse("acme")(tx)
+
+    write = asyncio.create_task(database.write(refuse))
+    await pause.entered.wait()
     write.cancel()
-    await gate.open()
-    await database.write(lambda _: None)
+    pause.end()
     await asyncio.gather(write, return_exceptions=True)
+    await database.close()
     assert caplog.records == []
 
 
-async def test_a_write_waits_while_another_process_holds_the_lock(database: Database, tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        write = asyncio.create_task(database.write(keep("acme")))
-        # Reads go on meanwhile; by the time they have, the write has met the lock.
-        for _ in range(20):
-            assert await database.read(names) == set()
-        assert not write.done()
-        other.execute("COMMIT")
-    assert await write == "acme"
+async def test_a_reader_sees_one_moment_however_long_it_looks(database: Database, store: Store) -> None:
+    pause = Pause()
 
-
-async def test_a_lock_held_too_long_is_told_as_unavailable(database: Database, tmp_path: Path) -> None:
-    await database._writer.run(lambda: database._writer._raw.execute("PRAGMA busy_timeout=20"))
-    with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Unavailable) as caught:
-            await database.write(keep("acme"))
-        other.execute("COMMIT")
-    assert "locked" in (caught.value.internal or "")
-    assert await database.write(keep("acme")) == "acme"
-
-
-async def test_a_reader_sees_one_moment_however_long_it_looks(database: Database, tmp_path: Path) -> None:
     def look_twice(tx: Tx) -> tuple[set[str], set[str]]:
         before = names(tx)
-        with closing(sqlite3.connect(tmp_path / "gateway.db")) as other, other:
-            other.execute("UPDATE tenants SET name = 'renamed'")
+        pause.wait(tx)
         return before, names(tx)
 
     await database.write(keep("acme"))
-    assert await database.read(look_twice) == ({"acme"}, {"acme"})
+    looking = asyncio.create_task(database.read(look_twice))
+    await pause.entered.wait()
+    await store.execute("UPDATE tenants SET name = 'renamed'")
+    pause.end()
+    assert await looking == ({"acme"}, {"acme"})
     assert await database.read(names) == {"renamed"}
 
 
-async def test_a_read_cannot_write(database: Database, tmp_path: Path) -> None:
+async def test_a_read_cannot_write(database: Database, store: Store) -> None:
     with pytest.raises(Unavailable):
         await database.read(keep("acme"))
-    assert on_disk(tmp_path / "gateway.db") == set()
+    assert await there(store) == set()
     assert await database.read(names) == set()
 
 
@@ -289,56 +135,10 @@ async def test_a_failed_read_does_not_stop_the_next(database: Database) -> None:
     assert await database.read(names) == set()
 
 
-async def test_what_takes_long_keeps_no_other_read_waiting(database: Database) -> None:
-    entered, may_end = threading.Event(), threading.Event()
-
-    def dawdle(tx: Tx) -> set[str]:
-        found = names(tx)
-        entered.set()
-        may_end.wait()
-        return found
-
-    reading = asyncio.create_task(database.read_long(dawdle))
-    await asyncio.to_thread(entered.wait)
-    await database.write(keep("meanwhile"))
-    assert await database.read(names) == {"meanwhile"}
-    may_end.set()
-    assert await reading == set()
-    assert await database.read_long(names) == {"meanwhile"}
-
-
 async def test_a_long_read_cannot_write_and_does_not_stop_the_next(database: Database) -> None:
     with pytest.raises(Unavailable):
         await database.read_long(keep("x"))
     assert await database.read_long(names) == set()
-
-
-async def test_long_reads_that_come_together_share_one_reader(database: Database) -> None:
-    before = threading.active_count()
-    await asyncio.gather(*(database.read_long(names) for _ in range(5)))
-    assert threading.active_count() == before + 1
-
-
-async def test_a_long_read_never_reads_another_file(database: Database, tmp_path: Path) -> None:
-    (tmp_path / "gateway.db").rename(tmp_path / "elsewhere.db")
-    migrate(tmp_path / "gateway.db")
-    with pytest.raises(Unavailable) as caught:
-        await database.read_long(names)
-    assert "was replaced" in str(caught.value.internal)
-
-
-async def test_a_reader_that_cannot_be_opened_is_tried_again(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as broken:
-        broken.setattr("sqlite3.connect", _cannot)
-        with pytest.raises(Unavailable):
-            await database.read_long(names)
-    assert await database.read_long(names) == set()
-
-
-def _cannot(*_: object, **__: object) -> sqlite3.Connection:
-    raise sqlite3.OperationalError("unable to open database file")
 
 
 async def test_a_key_without_its_tenant_is_refused(database: Database) -> None:
@@ -346,9 +146,9 @@ async def test_a_key_without_its_tenant_is_refused(database: Database) -> None:
         await database.write(lambda tx: accounts.insert_key(tx, a_key(a_tenant())))
 
 
-async def test_listeners_hear_what_changed_once_it_is_on_disk(database: Database, tmp_path: Path) -> None:
-    heard: list[tuple[frozenset[str] | None, set[str]]] = []
-    database.listen(lambda touched: heard.append((touched, on_disk(tmp_path / "gateway.db"))))
+async def test_listeners_hear_what_changed_once_it_is_there(database: Database, store: Store) -> None:
+    heard: list[tuple[frozenset[str] | None, list[tuple[str]]]] = []
+    database.listen(lambda touched: heard.append((touched, store.fetch_now("SELECT name FROM tenants"))))
 
     def keep_and_touch(tx: Tx) -> None:
         touch(tx, "acme")
@@ -356,7 +156,7 @@ async def test_listeners_hear_what_changed_once_it_is_on_disk(database: Database
 
     await database.write(keep_and_touch)
     await database.write(keep("untold"))
-    assert heard == [(frozenset({"acme"}), {"acme"})]
+    assert heard == [(frozenset({"acme"}), [("acme",)])]
 
 
 async def test_listeners_hear_nothing_of_what_was_refused(database: Database) -> None:
@@ -377,67 +177,28 @@ async def test_listeners_hear_nothing_of_what_was_refused(database: Database) ->
     assert heard == [frozenset({"good"})]
 
 
-async def test_listeners_hear_that_another_process_wrote(database: Database, tmp_path: Path) -> None:
+async def test_listeners_hear_that_another_process_wrote(database: Database, store: Store) -> None:
     heard: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
     database.listen(heard.put_nowait)
-    with closing(sqlite3.connect(tmp_path / "gateway.db")) as other, other:
-        other.execute(
-            "INSERT INTO tenants (id, name, status, created_at_ms, weight) "
-            "VALUES ('t', 'acme', 'active', 1, 1)"
-        )
-    assert await heard.get() is None
+    other = await open_store(store)
+    await other.write(lambda tx: touch(tx, "acme") or keep("acme")(tx))
+    await other.close()
+    assert await heard.get() in {None, frozenset({"acme"})}
 
 
-async def test_listening_goes_on_after_a_failed_look(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
-    database.listen(heard.put_nowait)
-
-    def fail_once() -> int:
-        monkeypatch.undo()
-        raise sqlite3.OperationalError("disk I/O error")
-
-    monkeypatch.setattr(database._writer, "data_version", fail_once)
-    assert await heard.get() is None  # not known is as good as changed
-    assert await heard.get() is None
-
-
-async def test_closing_commits_what_waits(tmp_path: Path) -> None:
-    migrate(tmp_path / "gateway.db")
-    database = await Database.open(tmp_path / "gateway.db")
-    gate = Gate(database)
-    await gate.closed()
+async def test_closing_commits_what_waits(store: Store) -> None:
+    database = await open_store(store)
+    pause = Pause()
+    first = asyncio.create_task(database.write(keep_after(pause, "first")))
+    await pause.entered.wait()
     writes = [asyncio.create_task(database.write(keep(f"team {n}"))) for n in range(100)]
     await asyncio.sleep(0)
     closing_down = asyncio.create_task(database.close())
     await asyncio.sleep(0)
-    await gate.open()
+    pause.end()
     await closing_down
-    assert on_disk(tmp_path / "gateway.db") == set(await asyncio.gather(*writes))
+    assert await there(store) == set(await asyncio.gather(first, *writes))
 
-
-@pytest.mark.parametrize("replaced", [False, True])
-async def test_a_database_whose_file_is_gone_takes_and_gives_nothing(
-    database: Database, tmp_path: Path, *, replaced: bool
-) -> None:
-    """SQLite itself would go on in the deleted file, and all that it accepts would end with the process."""
-    path, aside = tmp_path / "gateway.db", tmp_path / "aside.db"
-    path.rename(aside)
-    if replaced:
-        path.touch()
-    for attempt in (database.read(names), database.write(keep("acme"))):
-        with pytest.raises(Unavailable, match="nothing was done"):
-            await attempt
-    aside.replace(path)
-    await database.write(keep("acme"))
-    assert await database.read(names) == {"acme"}
-
-
-async def test_a_closed_database_is_unavailable(tmp_path: Path) -> None:
-    migrate(tmp_path / "gateway.db")
-    database = await Database.open(tmp_path / "gateway.db")
-    await database.read_long(names)
     await database.close()
     with pytest.raises(Unavailable):
         await database.write(keep("acme"))
@@ -446,44 +207,14 @@ async def test_a_closed_database_is_unavailable(tmp_path: Path) -> None:
             await read(names)
 
 
-async def test_a_file_that_is_no_database_cannot_be_opened(tmp_path: Path) -> None:
-    path = tmp_path / "gateway.db"
-    path.write_bytes(b"this is a text, not a database" * 100)
-    with pytest.raises(Unavailable) as caught:
-        await Database.open(path)
-    assert "not a database" in (caught.value.internal or "")
-
-
-async def test_no_thread_is_left_when_only_the_reader_cannot_be_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    migrate(tmp_path / "gateway.db")
-    connect, opened = sqlite3.connect, []
-
-    def connect_once(*args, **options):
-        opened.append(1)
-        if len(opened) > 1:
-            raise sqlite3.OperationalError("unable to open database file")
-        return connect(*args, **options)
-
-    monkeypatch.setattr(sqlite3, "connect", connect_once)
-    with pytest.raises(Unavailable):
-        await Database.open(tmp_path / "gateway.db")
-    for thread in threading.enumerate():
-        if "connection_worker" in thread.name:
-            thread.join(30)
-            assert not thread.is_alive()
-
-
 _WRITE_THEN_DIE = """
 import asyncio, os, signal, sys
-from pathlib import Path
-from gateway.db import accounts, tenants
-from gateway.db.engine import Database
+from gateway.db import tenants
+from gateway.db.opening import open_database
 from tests.factories import a_tenant
 
 async def main():
-    database = await Database.open(Path(sys.argv[1]))
+    database = await open_database(sys.argv[1], pool_size=1, jitter=lambda: 0.5)
     for number in range(3):
         await database.write(lambda tx: tenants.insert_tenant(tx, a_tenant(name=f"team {number}")))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -492,9 +223,8 @@ asyncio.run(main())
 """
 
 
-def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
-    path = tmp_path / "gateway.db"
-    migrate(path)
-    done = subprocess.run([sys.executable, "-c", _WRITE_THEN_DIE, str(path)], check=False)
+def test_what_was_written_survives_a_kill(store: Store) -> None:
+    done = subprocess.run([sys.executable, "-c", _WRITE_THEN_DIE, store.url], check=False)
     assert done.returncode == -9
-    assert on_disk(path) == {"team 0", "team 1", "team 2"}
+    found = store.fetch_now("SELECT name FROM tenants ORDER BY name")
+    assert found == [("team 0",), ("team 1",), ("team 2",)]

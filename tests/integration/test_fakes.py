@@ -26,7 +26,7 @@ async def storage(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterat
 
 
 @pytest.fixture(params=["real", "fake"])
-def store(database: Database, request: pytest.FixtureRequest) -> Database | FailingDatabase:
+def kept(database: Database, request: pytest.FixtureRequest) -> Database | FailingDatabase:
     return FailingDatabase(database, after=0, failures=0) if request.param == "fake" else database
 
 
@@ -71,10 +71,10 @@ async def test_a_commit_fails_as_a_full_disk_does(tmp_path: Path) -> None:
     await fake.close()
 
 
-async def test_what_is_written_can_be_read(store: Database | FailingDatabase) -> None:
+async def test_what_is_written_can_be_read(kept: Database | FailingDatabase) -> None:
     tenant = a_tenant()
-    await store.write(lambda tx: tenants.insert_tenant(tx, tenant))
-    assert await store.read(tenants.list_tenants) == (tenant,)
+    await kept.write(lambda tx: tenants.insert_tenant(tx, tenant))
+    assert await kept.read(tenants.list_tenants) == (tenant,)
 
 
 async def test_writes_fail_as_a_full_disk_makes_them(database: Database) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db import work
 from gateway.errors import LimitReached
 from gateway.model import MusicSpec, Principal, Route, Task, TaskState
@@ -15,6 +15,8 @@ from gateway.tasks.submission import Submission
 from tests.emulator import RunningEmulator
 from tests.eventually import eventually
 from tests.factories import a_caller, keep_tenant
+
+ON_BOTH_DATABASES = True
 
 MUSIC = Submission(Route.LYRIA, MusicSpec("slow piano"), None, {}, "r1", None)
 

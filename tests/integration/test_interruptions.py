@@ -20,6 +20,8 @@ from tests.factories import a_clip
 from tests.fakes import FailingDatabase
 from tests.workshop import MAX_ATTEMPTS, Workshop, open_workshop
 
+ON_BOTH_DATABASES = True
+
 
 @pytest.fixture
 async def shop(settings: Settings, emulator: RunningEmulator) -> AsyncIterator[Workshop]:

@@ -1,46 +1,83 @@
 """Migrations: what they build is what the code expects, whole or not at all, however many start at once."""
 
 import fcntl
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-import gateway.db.migrate
-from gateway.db.migrate import migrate
+import gateway.db.webhook_tables  # noqa: F401 - its tables are among those compared
+from gateway.db import postgres
 from gateway.db.reconciliation import find_differences
 from gateway.db.revision import current_revision
-from gateway.db.tables import SCHEMA_REVISION, metadata
+from gateway.db.schema import describe_for
+from gateway.db.tables import SCHEMA_REVISION
 from gateway.errors import ConfigurationError
+from tests.databases import BACKENDS
+from tests.migrating import (
+    SCRIPTS,
+    Place,
+    PostgresPlace,
+    SqlitePlace,
+    migrate,
+    revision,
+    rows_of,
+    run_alembic,
+)
+from tests.postgres import Server
 
-SCRIPTS = Path(gateway.db.migrate.__file__).parent / "migrations"
+NewPlace = Callable[[str], Place]
+
+
+@pytest.fixture
+def sqlite_places(tmp_path: Path) -> NewPlace:
+    return lambda name: SqlitePlace(tmp_path / "deep" / "down" / f"{name}.db")
+
+
+@pytest.fixture
+def postgres_places(postgres_server: Server) -> Iterator[NewPlace]:
+    made = []
+
+    def new(name: str) -> Place:
+        made.append(name)
+        postgres_server.execute(f"CREATE DATABASE {name}")
+        return PostgresPlace(postgres_server.url(name))
+
+    yield new
+    for name in made:
+        postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=BACKENDS)
+def new_place(request: pytest.FixtureRequest) -> NewPlace:
+    return request.getfixturevalue(f"{request.param}_places")
+
+
+@pytest.fixture
+def place(new_place: NewPlace) -> Place:
+    """Where there is no schema yet."""
+    return new_place("empty")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    """Of an SQLite file that is not there yet."""
     return tmp_path / "deep" / "down" / "gateway.db"
 
 
-def schema(path: Path) -> dict[str, str]:
-    """Every table and index, as SQLite keeps its definition, whatever its spacing."""
-    with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-        return {name: " ".join(sql.split()) for name, sql in rows}
-
-
-def constraints(path: Path) -> dict[str, set[str]]:
+def checks(place: Place) -> dict[str, set[str]]:
     """The checks of each table, which Alembic does not compare."""
-    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.NullPool)
-    with engine.connect() as connection:
+
+    def find(connection: sa.Connection) -> dict[str, set[str]]:
         inspector = sa.inspect(connection)
         return {
             table: {f"{each['name']}: {each['sqltext']}" for each in inspector.get_check_constraints(table)}
@@ -48,36 +85,49 @@ def constraints(path: Path) -> dict[str, set[str]]:
             if table != "alembic_version"
         }
 
-
-def run_alembic(path: Path, action: str, revision: str) -> None:
-    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.NullPool)
-    with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(SCRIPTS))
-        config.attributes["connection"] = connection
-        getattr(command, action)(config, revision)
+    return place.run(find)
 
 
-def test_a_fresh_database_is_what_the_tables_say(path: Path) -> None:
-    migrate(path)
-    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.NullPool)
-    with engine.connect() as connection:
+def test_a_fresh_database_is_what_the_tables_say(place: Place) -> None:
+    assert migrate(place)
+
+    def compare(connection: sa.Connection) -> list[Any]:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, metadata) == []
+        return compare_metadata(context, describe_for(place.dialect))
+
+    assert place.run(compare) == []
 
 
-def test_indexes_and_checks_are_what_the_tables_say(path: Path, tmp_path: Path) -> None:
-    migrate(path)
-    expected = tmp_path / "expected.db"
-    engine = sa.create_engine(f"sqlite:///{expected}", poolclass=sa.pool.NullPool)
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-    made, wanted = schema(path), schema(expected)
-    assert {name: sql for name, sql in made.items() if "INDEX" in sql.split(" (")[0]} == {
-        name: sql for name, sql in wanted.items() if "INDEX" in sql.split(" (")[0]
-    }
-    assert constraints(path) == constraints(expected)
-    assert any(constraints(path)["tasks"])
+def test_indexes_and_checks_are_what_the_tables_say(place: Place, new_place: NewPlace) -> None:
+    migrate(place)
+    expected = new_place("expected")
+    expected.run(describe_for(place.dialect).create_all)
+    made, wanted = place.schema(), expected.schema()
+    names = {name for name, definition in wanted.items() if "INDEX" in str(definition).split(" (")[0]}
+    assert {name: made.get(name) for name in names} == {name: wanted[name] for name in names}
+    assert checks(place) == checks(expected)
+    assert any(checks(place)["tasks"])
+
+
+def test_postgres_has_the_columns_and_constraints_that_the_tables_say(postgres_places: NewPlace) -> None:
+    """Their types, defaults and collations too, of which Alembic compares some."""
+    place, expected = postgres_places("empty"), postgres_places("expected")
+    migrate(place)
+    expected.run(describe_for(place.dialect).create_all)
+    made, wanted = place.schema(), expected.schema()
+    extra = {name for name in made.keys() - wanted.keys() if "alembic_version" not in name}
+    assert {name.partition(" ")[0] for name in extra} == {"trigger", "function"}
+    assert {name: made[name] for name in wanted} == wanted
+
+
+def test_postgres_sorts_by_bytes_and_counts_far(postgres_places: NewPlace) -> None:
+    """Ids are in order whatever language the database was made for, and none of them runs out."""
+    place = postgres_places("empty")
+    migrate(place)
+    columns = {name: rest for name, rest in place.schema().items() if name.startswith("column ")}
+    assert {rest[1] for rest in columns.values() if rest[0] == "text"} == {"C"}
+    counted = {name: rest[0] for name, rest in columns.items() if "nextval" in str(rest[3])}
+    assert counted == {f"column {table}.id": "bigint" for table in ("audit_log", "ledger", "task_events")}
 
 
 def test_the_code_knows_the_newest_revision() -> None:
@@ -86,36 +136,39 @@ def test_the_code_knows_the_newest_revision() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA_REVISION]
 
 
-def test_the_revision_is_told_without_alembic(path: Path) -> None:
+def test_a_database_is_migrated_once(place: Place) -> None:
+    assert migrate(place)
+    assert revision(place) == SCHEMA_REVISION
+    assert not migrate(place)
+
+
+def test_the_revision_of_a_file_is_told_without_alembic(path: Path) -> None:
     assert current_revision(path) is None
-    migrate(path)
-    assert current_revision(path) == SCHEMA_REVISION
-
-
-def test_a_file_without_a_schema_has_no_revision(path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.touch()
     assert current_revision(path) is None
+    migrate(SqlitePlace(path))
+    assert current_revision(path) == SCHEMA_REVISION
 
 
-def test_down_to_nothing_and_up_again(path: Path) -> None:
-    migrate(path)
-    before = schema(path)
-    run_alembic(path, "downgrade", "base")
-    assert set(schema(path)) == {"alembic_version"}
-    migrate(path)
-    assert schema(path) == before
+def test_down_to_nothing_and_up_again(place: Place) -> None:
+    migrate(place)
+    before = place.schema()
+    run_alembic(place, "downgrade", "base")
+    assert {name for name in place.schema() if "alembic_version" not in name} == set()
+    migrate(place)
+    assert place.schema() == before
 
 
 ENDS = ("succeeded", "failed", "canceled", "expired")
 
 
-def insert(connection: sqlite3.Connection, table: str, **values: object) -> None:
-    names, marks = ", ".join(values), ", ".join("?" * len(values))
-    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
+def insert(connection: sa.Connection, table: str, **values: object) -> None:
+    marks = ", ".join(f":{name}" for name in values)
+    connection.execute(sa.text(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"), values)
 
 
-def insert_old_task(connection: sqlite3.Connection, number: int, state: str) -> None:
+def insert_old_task(connection: sa.Connection, number: int, state: str) -> None:
     """Of three clips at a cent each, two of which came before it ended."""
     insert(
         connection,
@@ -132,7 +185,7 @@ def insert_old_task(connection: sqlite3.Connection, number: int, state: str) -> 
         sample_count=3,
         metadata="{}",
         price_micros=30_000,
-        emulated=0,
+        emulated=False,
         request_id="q",
         created_at_ms=1_798_761_599_999,
         deadline_at_ms=1,
@@ -149,79 +202,82 @@ def insert_old_task(connection: sqlite3.Connection, number: int, state: str) -> 
         insert(connection, "outputs", **clip, **sizes, object_name=f"{state}{index}")
 
 
-def insert_old_tasks(path: Path) -> None:
+def insert_old_tasks(connection: sa.Connection) -> None:
     """A task in each state, in a database of the first revision."""
-    with closing(sqlite3.connect(path)) as old, old:
-        insert(old, "tenants", id="t", name="acme", status="active", created_at_ms=1, weight=1)
-        insert(old, "api_keys", id="k", tenant_id="t", name="key", sha256="s", created_at_ms=1)
-        for number, state in enumerate(("queued", "running", *ENDS), 1):
-            insert_old_task(old, number, state)
+    insert(connection, "tenants", id="t", name="acme", status="active", created_at_ms=1, weight=1)
+    insert(connection, "api_keys", id="k", tenant_id="t", name="key", sha256="s", created_at_ms=1)
+    for number, state in enumerate(("queued", "running", *ENDS), 1):
+        insert_old_task(connection, number, state)
 
 
-def test_tasks_from_before_the_ledger_are_entered_in_it(path: Path) -> None:
-    path.parent.mkdir(parents=True)
-    run_alembic(path, "upgrade", "0001")
-    insert_old_tasks(path)
-    migrate(path)
-    with closing(sqlite3.connect(path)) as new:
-        entries = new.execute(
-            "SELECT task_id, kind, held_micros, spent_micros FROM ledger ORDER BY id"
-        ).fetchall()
-        periods = new.execute("SELECT DISTINCT day, month FROM ledger").fetchall()
-        balances = new.execute("SELECT period, held_micros, spent_micros FROM balances").fetchall()
-        terms = new.execute("SELECT zone, price_ppm FROM tenants").fetchall()
+def test_tasks_from_before_the_ledger_are_entered_in_it(place: Place) -> None:
+    run_alembic(place, "upgrade", "0001")
+    place.run(insert_old_tasks)
+    migrate(place)
+    entries = place.run(rows_of("SELECT task_id, kind, held_micros, spent_micros FROM ledger"))
     held = [(state, "hold", 30_000, 0) for state in ("queued", "running", *ENDS)]
     settled = [("succeeded", "settle", -30_000, 20_000)]
     released = [(state, "release", -30_000, 0) for state in ENDS[1:]]
     assert sorted(entries) == sorted(held + settled + released)
-    assert periods == [("2026-12-31", "2026-12")]  # accepted a millisecond before the year ended
-    assert balances == [(period, 60_000, 20_000) for period in ("2026-12-31", "2026-12", "total")]
-    assert terms == [("UTC", 1_000_000)]
-    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.NullPool)
-    with engine.connect() as connection:
-        assert find_differences(connection) == ()
-    with closing(sqlite3.connect(path)) as new, pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        new.execute("DELETE FROM ledger")
+    # Accepted a millisecond before the year ended.
+    assert place.run(rows_of("SELECT DISTINCT day, month FROM ledger")) == [("2026-12-31", "2026-12")]
+    balances = place.run(rows_of("SELECT period, held_micros, spent_micros FROM balances"))
+    assert sorted(balances) == [(period, 60_000, 20_000) for period in ("2026-12", "2026-12-31", "total")]
+    assert place.run(rows_of("SELECT zone, price_ppm FROM tenants")) == [("UTC", 1_000_000)]
+    assert place.run(find_differences) == ()
 
 
-def test_the_ledger_can_be_taken_back_and_nothing_else_goes_with_it(path: Path) -> None:
-    path.parent.mkdir(parents=True)
-    run_alembic(path, "upgrade", "0001")
-    insert_old_tasks(path)
-    before, rows = schema(path), contents(path)
-    migrate(path)
-    run_alembic(path, "downgrade", "0001")
-    assert schema(path) == before
-    assert constraints(path)["tenants"]
-    assert contents(path) == rows
-    migrate(path)
-    assert current_revision(path) == SCHEMA_REVISION
+@pytest.mark.parametrize("table", ["ledger", "audit_log"])
+def test_what_only_grows_is_not_changed_or_deleted(place: Place, table: str) -> None:
+    run_alembic(place, "upgrade", "0001")
+    place.run(insert_old_tasks)
+    migrate(place)
+    act = {"at_ms": 1, "actor": "a", "source": "s", "request_id": "q", "action": "x", "target": "t"}
+    place.run(lambda connection: insert(connection, "audit_log", **act))
+    before = place.run(rows_of(f"SELECT * FROM {table}"))
+    statements = [f"DELETE FROM {table}", f"UPDATE {table} SET actor = 'b'"]
+    if place.dialect == "postgresql":
+        statements.append(f"TRUNCATE {table}")
+    for statement in statements:
+        with pytest.raises(sa.exc.IntegrityError, match="append-only"):
+            place.run(lambda connection, statement=statement: connection.exec_driver_sql(statement))
+    assert place.run(rows_of(f"SELECT * FROM {table}")) == before != []
 
 
-def contents(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    with closing(sqlite3.connect(path)) as connection:
-        tables = [name for name, sql in schema(path).items() if sql.startswith("CREATE TABLE")]
-        return {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+def test_the_ledger_can_be_taken_back_and_nothing_else_goes_with_it(place: Place) -> None:
+    run_alembic(place, "upgrade", "0001")
+    place.run(insert_old_tasks)
+    before, rows, checked = place.schema(), contents(place), checks(place)
+    migrate(place)
+    run_alembic(place, "downgrade", "0001")
+    assert place.schema() == before
+    assert checks(place) == checked
+    assert checked["tenants"]
+    assert contents(place) == rows
+    migrate(place)
+    assert revision(place) == SCHEMA_REVISION
 
 
-def test_migrating_again_changes_nothing(path: Path) -> None:
-    migrate(path)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "INSERT INTO tenants (id, name, status, created_at_ms, weight) "
-            "VALUES ('t', 'acme', 'active', 1, 1)"
-        )
-    before = schema(path)
-    migrate(path)
-    assert schema(path) == before
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT name FROM tenants").fetchall() == [("acme",)]
+def contents(place: Place) -> dict[str, list[tuple[object, ...]]]:
+    tables = place.run(lambda connection: sa.inspect(connection).get_table_names())
+    return {table: sorted(place.run(rows_of(f"SELECT * FROM {table}")), key=repr) for table in tables}
+
+
+def test_migrating_again_changes_nothing(place: Place) -> None:
+    migrate(place)
+    tenant = {"id": "t", "name": "acme", "status": "active", "created_at_ms": 1, "weight": 1}
+    place.run(lambda connection: insert(connection, "tenants", **tenant))
+    before = place.schema()
+    assert not migrate(place)
+    run_alembic(place, "upgrade", "head")
+    assert place.schema() == before
+    assert place.run(rows_of("SELECT name FROM tenants")) == [("acme",)]
 
 
 @pytest.mark.parametrize(
     "statement", ["CREATE TABLE tasks", "CREATE INDEX", "CREATE TABLE outputs", "INSERT"]
 )
-def test_a_migration_that_breaks_half_way_leaves_nothing(path: Path, statement: str) -> None:
+def test_a_migration_that_breaks_half_way_leaves_nothing(place: Place, statement: str) -> None:
     def break_at(conn, cursor, text, parameters, context, executemany) -> None:
         if text.strip().startswith(statement):
             raise RuntimeError("the lights went out")
@@ -229,46 +285,44 @@ def test_a_migration_that_breaks_half_way_leaves_nothing(path: Path, statement: 
     sa.event.listen(sa.Engine, "before_cursor_execute", break_at)
     try:
         with pytest.raises(RuntimeError, match="lights"):
-            migrate(path)
+            migrate(place)
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", break_at)
-    assert schema(path) == {}
-    assert current_revision(path) is None
-    migrate(path)
-    assert current_revision(path) == SCHEMA_REVISION
+    assert place.schema() == {}
+    assert revision(place) is None
+    migrate(place)
+    assert revision(place) == SCHEMA_REVISION
 
 
 _MIGRATE_AND_DIE = """
-import os, signal, sys
-from pathlib import Path
+import asyncio, os, signal, sys
 import sqlalchemy as sa
-from gateway.db.migrate import migrate
+from gateway.db.opening import migrate
 
 def die(conn, cursor, text, parameters, context, executemany):
     if text.strip().startswith("CREATE TABLE outputs"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 sa.event.listen(sa.Engine, "before_cursor_execute", die)
-migrate(Path(sys.argv[1]))
+asyncio.run(migrate(sys.argv[1]))
 """
 
 
-def test_a_killed_migration_leaves_nothing(path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", _MIGRATE_AND_DIE, str(path)], check=False)
+def test_a_killed_migration_leaves_nothing(place: Place) -> None:
+    done = subprocess.run([sys.executable, "-c", _MIGRATE_AND_DIE, place.url], check=False)
     assert done.returncode == -9
-    migrate(path)
-    assert current_revision(path) == SCHEMA_REVISION
+    migrate(place)
+    assert revision(place) == SCHEMA_REVISION
 
 
 _MIGRATE_AND_OPEN = """
 import asyncio, sys
-from pathlib import Path
-from gateway.bootstrap import open_database
+from gateway.bootstrap.services import open_database
 from gateway.db import tenants
 from gateway.settings import Settings
 
 async def main():
-    async with open_database(Settings(data_dir=Path(sys.argv[1]))) as database:
+    async with open_database(Settings(database_url=sys.argv[1])) as database:
         print(await database.read(tenants.list_tenants))
 
 sys.stdin.readline()
@@ -276,67 +330,98 @@ asyncio.run(main())
 """
 
 
-def test_processes_that_start_at_once_do_not_trip_over_each_other(tmp_path: Path) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", _MIGRATE_AND_OPEN, str(tmp_path / "data")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
+def start(place: Place) -> "subprocess.Popen[str]":
+    """A gateway's start, which waits for a word."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", _MIGRATE_AND_OPEN, place.url], text=True, **pipes)
+
+
+def test_processes_that_start_at_once_do_not_trip_over_each_other(place: Place) -> None:
+    processes = [start(place) for _ in range(3)]
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
     outputs = [process.communicate(timeout=60) for process in processes]
     assert outputs == [("()\n", "")] * 3
-    assert current_revision(tmp_path / "data" / "gateway.db") == SCHEMA_REVISION
+    assert revision(place) == SCHEMA_REVISION
 
 
-def test_a_second_migration_waits_for_the_first(path: Path) -> None:
-    path.parent.mkdir(parents=True)
-    with path.with_name("gateway.db.migrating").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        command_line = [sys.executable, "-c", _MIGRATE_AND_OPEN, str(path.parent)]
-        with subprocess.Popen(
-            command_line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as other:
-            other.stdin.write("go\n")
-            other.stdin.flush()
-            with pytest.raises(subprocess.TimeoutExpired):
-                other.wait(2)
-            assert current_revision(path) is None
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            assert other.communicate(timeout=60)[0] == "()\n"
+@contextmanager
+def another_migrates(place: Place) -> Iterator[None]:
+    """Until the block ends."""
+    if isinstance(place, SqlitePlace):
+        place.path.parent.mkdir(parents=True)
+        with place.path.with_name(f"{place.path.name}.migrating").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        return
+    dsn = place.url.replace("+asyncpg", "")
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD_LOCK, dsn, str(postgres._MIGRATING)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        yield
+        other.stdin.close()
 
 
-def test_a_database_of_a_newer_version_is_refused_and_not_touched(path: Path) -> None:
-    migrate(path)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    before = schema(path)
+_HOLD_LOCK = """
+import asyncio, sys
+import asyncpg
+
+async def main():
+    other = await asyncpg.connect(sys.argv[1])
+    await other.execute(f"SELECT pg_advisory_lock({sys.argv[2]})")
+    print("held", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await other.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_second_migration_waits_for_the_first(place: Place) -> None:
+    with another_migrates(place):
+        other = start(place)
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(2)
+        assert revision(place) is None
+    assert other.communicate(timeout=60)[0] == "()\n"
+
+
+def test_a_database_of_a_newer_version_is_refused_and_not_touched(place: Place) -> None:
+    migrate(place)
+    place.run(
+        lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    )
+    before = place.schema()
     with pytest.raises(ConfigurationError, match="newer gateway") as caught:
-        migrate(path)
-    assert str(path) in caught.value.detail
-    assert schema(path) == before
-    assert current_revision(path) == "9999"
+        migrate(place)
+    assert place.url.rpartition("//")[2] in caught.value.detail
+    assert place.schema() == before
+    assert revision(place) == "9999"
+
+
+# SQLite's files
 
 
 @pytest.mark.parametrize("name", ["with space.db", "what?.db", "50%.db", "sharp#.db"])
 def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
-    migrate(tmp_path / name)
+    migrate(SqlitePlace(tmp_path / name))
     assert current_revision(tmp_path / name) == SCHEMA_REVISION
 
 
-def test_a_file_that_is_no_database_is_an_error_of_sqlites(path: Path) -> None:
+def test_a_file_that_is_no_database_is_the_operators_to_mend(path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("no database at all, but a long enough text to be taken for one" * 100)
-    with pytest.raises(sqlite3.DatabaseError):
-        migrate(path)
+    with pytest.raises(ConfigurationError, match="not a database"):
+        migrate(SqlitePlace(path))
 
 
 def test_only_the_owner_may_read_a_new_database(path: Path):
-    migrate(path)
+    migrate(SqlitePlace(path))
     assert path.stat().st_mode & 0o077 == 0

@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import secrets
-import shutil
-import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from hypothesis.stateful import (
 from gateway.accounts.books import Books
 from gateway.accounts.tenants import Tenants
 from gateway.db import work
-from gateway.db.engine import Database, Tx
-from gateway.db.migrate import migrate
+from gateway.db.engine import Tx
+from gateway.db.locks import lock_tenant
 from gateway.db.work import AttemptEnd, Lease
 from gateway.errors import BudgetSpent, GatewayError, LimitReached
 from gateway.model import ApiKey, BudgetWindow, MusicSpec, TaskState
@@ -35,7 +34,9 @@ from gateway.tasks import charging
 from gateway.tasks.admission import Defaults, admit
 from gateway.tasks.ids import IdMaker
 from tests.clock import SetClock
+from tests.databases import Store, copy_of_file, copy_of_template, open_store
 from tests.factories import ACT, a_clip, a_task, keep_key, keep_tenant
+from tests.postgres import Server
 
 LEASE_MS = 60_000
 EXAMPLES = 40
@@ -46,22 +47,22 @@ AMOUNT = st.integers(0, 2_000_000)
 class MoneyMachine(RuleBasedStateMachine):
     """A gateway's transactions, one after another, with a worker that may die between any two."""
 
-    migrated: Path
+    make_store: Callable[[], AbstractContextManager[Store]]
 
     def __init__(self) -> None:
         super().__init__()
-        self._directory = tempfile.TemporaryDirectory()
-        self._file = Path(shutil.copy(self.migrated, self._directory.name))
+        self._stack = ExitStack()
+        self._store = self._stack.enter_context(type(self).make_store())
         self._loop = asyncio.new_event_loop()
         self._clock = SetClock()
         self._leases: list[Lease] = []
-        self._database = self._run(Database.open(self._file))
+        self._database = self._run(open_store(self._store))
         self._keys = [self._run(self._make_key(zone)) for zone in ("Europe/Berlin", "Pacific/Pago_Pago")]
 
     def teardown(self) -> None:
         self._run(self._database.close())
         self._loop.close()
-        self._directory.cleanup()
+        self._stack.close()
 
     # What may happen
 
@@ -160,7 +161,7 @@ class MoneyMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self._run(self._database.close())
-        self._database = self._run(Database.open(self._file))
+        self._database = self._run(open_store(self._store))
 
     @rule(tenant=st.integers(0, 1), micros=st.integers(-200_000, 200_000))
     def adjust(self, tenant: int, micros: int) -> None:
@@ -192,10 +193,9 @@ class MoneyMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_below_zero(self) -> None:
-        with closing(sqlite3.connect(self._file)) as raw:
-            (least,) = raw.execute("SELECT min(held_micros) FROM balances").fetchone()
-            (spent,) = raw.execute("SELECT min(spent_micros) FROM balances WHERE period = 'total'").fetchone()
-            assert min(least or 0, spent or 0) >= 0
+        ((held,),) = self._store.fetch_now("SELECT min(held_micros) FROM balances")
+        ((spent,),) = self._store.fetch_now("SELECT min(spent_micros) FROM balances WHERE period = 'total'")
+        assert min(held or 0, spent or 0) >= 0
 
     # Help
 
@@ -214,6 +214,7 @@ class MoneyMachine(RuleBasedStateMachine):
 
     def _finish(self, lease: Lease, state: TaskState, clips: int, tx: Tx) -> None:
         """As the pipeline does it: whoever lost the lease writes nothing."""
+        lock_tenant(tx, lease.task.tenant_id)
         if not work.holds(tx, lease.task.id, lease.token):
             return
         now_ms, task = self._clock.now_ms(), lease.task
@@ -241,14 +242,18 @@ class MoneyMachine(RuleBasedStateMachine):
         return self._run(self._database.write(function))
 
 
-@pytest.mark.slow
-def test_the_books_add_up_whatever_happens(tmp_path: Path) -> None:
-    migrate(tmp_path / "gateway.db")
-    machine = type("Machine", (MoneyMachine,), {"migrated": tmp_path / "gateway.db"})
+@contextmanager
+def new_file(migrated: Path) -> Iterator[Store]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield copy_of_file(migrated, Path(directory))
+
+
+def run(make_store: Callable[[], AbstractContextManager[Store]], examples: int) -> None:
+    machine = type("Machine", (MoneyMachine,), {"make_store": staticmethod(make_store)})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=True,
@@ -256,3 +261,13 @@ def test_the_books_add_up_whatever_happens(tmp_path: Path) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.slow
+def test_the_books_add_up_whatever_happens(migrated_file: Path) -> None:
+    run(partial(new_file, migrated_file), EXAMPLES)
+
+
+@pytest.mark.slow
+def test_the_books_add_up_on_postgres_too(postgres_server: Server) -> None:
+    run(partial(copy_of_template, postgres_server), EXAMPLES // 8)

@@ -108,7 +108,7 @@ async def test_a_task_in_and_out(database: Database) -> None:
     )
 
 
-async def test_a_claim_within_the_limit_looks_at_what_runs_only(database: Database) -> None:
+async def test_a_claim_within_the_limit_looks_at_what_runs_only(sqlite_database: Database) -> None:
     """By an index on its tenant SQLite would go through everything the tenant ever sent."""
 
     def plan(tx: Tx) -> str:
@@ -117,6 +117,6 @@ async def test_a_claim_within_the_limit_looks_at_what_runs_only(database: Databa
         rows = tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled.string}", values)
         return " ".join(row.detail for row in rows)
 
-    found = await database.read(plan)
+    found = await sqlite_database.read(plan)
     assert "ix_tasks_running" in found
     assert "ix_tasks_tenant_id" not in found

@@ -1,9 +1,5 @@
 """Reconciliation is silent while the books are right, and names whatever is made wrong behind its back."""
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 
 from gateway.accounts.calendar import periods_at
@@ -14,10 +10,10 @@ from gateway.db.work import AttemptEnd
 from gateway.model import ApiKey, Entry, EntryKind, MusicSpec, Task, TaskState
 from gateway.tasks import charging
 from gateway.tasks.admission import Defaults, admit
+from tests.databases import Store
 from tests.factories import NOW_MS, a_clip, a_task, keep_key
 
 TODAY = periods_at(NOW_MS, "UTC")
-NO_TRIGGERS = "DROP TRIGGER ledger_no_update; DROP TRIGGER ledger_no_delete;"
 
 
 async def accept(database: Database, key: ApiKey, name: str, clips: int = 2) -> Task:
@@ -60,12 +56,6 @@ async def key(database: Database) -> ApiKey:
     return key
 
 
-def corrupt(directory: Path, script: str) -> None:
-    """Change the file as no transaction of ours could."""
-    with closing(sqlite3.connect(directory / "gateway.db")) as raw, raw:
-        raw.executescript("PRAGMA ignore_check_constraints = ON;" + NO_TRIGGERS + script)
-
-
 async def found(database: Database) -> set[tuple[str, str, int, int]]:
     differences: tuple[Difference, ...] = await database.read(find_differences)
     assert all(isinstance(n, int) for d in differences for n in (d.kept, d.counted))
@@ -84,10 +74,9 @@ async def test_empty_books_are_clean(database: Database) -> None:
 
 @pytest.mark.parametrize("period", ["2027-01-15", "2027-01", "total"])
 async def test_a_balance_that_was_changed_is_found(
-    database: Database, key: ApiKey, tmp_path: Path, period: str
+    database: Database, key: ApiKey, store: Store, period: str
 ) -> None:
-    corrupt(
-        tmp_path,
+    await store.corrupt(
         f"UPDATE balances SET held_micros = 1, spent_micros = spent_micros + 7 WHERE period = '{period}'",
     )
     assert await found(database) == {
@@ -96,16 +85,16 @@ async def test_a_balance_that_was_changed_is_found(
     }
 
 
-async def test_a_balance_that_is_gone_is_found(database: Database, key: ApiKey, tmp_path: Path) -> None:
-    corrupt(tmp_path, "DELETE FROM balances WHERE period = 'total'")
+async def test_a_balance_that_is_gone_is_found(database: Database, key: ApiKey, store: Store) -> None:
+    await store.corrupt("DELETE FROM balances WHERE period = 'total'")
     assert await found(database) == {
         ("held balance", f"{key.tenant_id} total", 0, 120_000),
         ("spent balance", f"{key.tenant_id} total", 0, 175_000),
     }
 
 
-async def test_a_balance_out_of_nothing_is_found(database: Database, key: ApiKey, tmp_path: Path) -> None:
-    corrupt(tmp_path, f"INSERT INTO balances VALUES ('{key.tenant_id}', '2026-02', 3, 0)")
+async def test_a_balance_out_of_nothing_is_found(database: Database, key: ApiKey, store: Store) -> None:
+    await store.corrupt(f"INSERT INTO balances VALUES ('{key.tenant_id}', '2026-02', 3, 0)")
     assert await found(database) == {("held balance", f"{key.tenant_id} 2026-02", 3, 0)}
 
 
@@ -197,22 +186,22 @@ def moved(column: str, change: int) -> str:
 async def test_a_task_that_the_books_do_not_fit_is_found(
     database: Database,
     key: ApiKey,
-    tmp_path: Path,
+    store: Store,
     script: str,
     differences: set[tuple[str, str, int, int]],
 ) -> None:
-    corrupt(tmp_path, script)
+    await store.corrupt(script)
     assert await found(database) == differences
 
 
-async def test_a_second_settlement_is_found(database: Database, key: ApiKey, tmp_path: Path) -> None:
+async def test_a_second_settlement_is_found(database: Database, key: ApiKey, store: Store) -> None:
     """Where an index is gone, so is what it forbids."""
     copied = (
         "CREATE TABLE copy AS SELECT * FROM ledger; DROP TABLE ledger; ALTER TABLE copy RENAME TO ledger;"
         "INSERT INTO ledger SELECT 99, tenant_id, key_id, task_id, kind, 0, spent_micros, day, month, at_ms,"
         " actor, reason FROM ledger WHERE task_id = 'whole' AND kind = 'settle';"
     )
-    corrupt(tmp_path, copied + moved("spent_micros", 120_000))
+    await store.corrupt(copied + moved("spent_micros", 120_000))
     assert await found(database) == {
         ("endings of a task", "whole", 2, 1),
         ("charged for a task", "whole", 240_000, 120_000),
@@ -231,9 +220,9 @@ async def test_a_second_settlement_is_found(database: Database, key: ApiKey, tmp
     ],
 )
 async def test_an_entry_in_the_wrong_place_is_found(
-    database: Database, key: ApiKey, tmp_path: Path, change: str, what: str
+    database: Database, key: ApiKey, store: Store, change: str, what: str
 ) -> None:
-    corrupt(tmp_path, f"UPDATE ledger SET {change} WHERE task_id = 'whole' AND kind = 'settle'")
+    await store.corrupt(f"UPDATE ledger SET {change} WHERE task_id = 'whole' AND kind = 'settle'")
     assert [difference[1] for difference in await found(database) if difference[0] == what] == ["entry 3"]
 
 
@@ -248,19 +237,19 @@ async def test_an_entry_in_the_wrong_place_is_found(
     ],
 )
 async def test_a_cost_that_cannot_be_is_found(
-    database: Database, key: ApiKey, tmp_path: Path, change: str, kept: int
+    database: Database, key: ApiKey, store: Store, change: str, kept: int
 ) -> None:
-    corrupt(tmp_path, f"UPDATE attempts SET {change} WHERE task_id = 'failed'")
+    await store.corrupt(f"UPDATE attempts SET {change} WHERE task_id = 'failed'")
     assert await found(database) == {("cost of a call", "attempt attempt of failed", kept, 0)}
 
 
 @pytest.mark.parametrize("change", ["fault = 'unknown'", "fault = 'broken'", "fault = 'recitation'"])
-async def test_what_was_made_may_cost(database: Database, key: ApiKey, tmp_path: Path, change: str) -> None:
-    corrupt(tmp_path, f"UPDATE attempts SET {change}, cost_micros = 7 WHERE task_id = 'part'")
+async def test_what_was_made_may_cost(database: Database, key: ApiKey, store: Store, change: str) -> None:
+    await store.corrupt(f"UPDATE attempts SET {change}, cost_micros = 7 WHERE task_id = 'part'")
     assert await found(database) == set()
 
 
-async def test_prices_beyond_what_floats_hold_are_exact(database: Database, tmp_path: Path) -> None:
+async def test_prices_beyond_what_floats_hold_are_exact(database: Database) -> None:
     key = await keep_key(database)
     task = a_task(key, id="dear", spec=MusicSpec("x", sample_count=3), price_micros=3 * (2**53 + 1))
     await database.write(lambda tx: admit(tx, task, deadline_at_ms=NOW_MS + 1, defaults=Defaults(1000, 1000)))

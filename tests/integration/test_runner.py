@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db import work
-from gateway.db.engine import Database
 from gateway.errors import Unavailable
 from gateway.model import MusicSpec, Principal, Route, Task, TaskState
 from gateway.settings import Settings
 from gateway.tasks.pipeline import PipelinePolicy
 from gateway.tasks.runner import RunnerPolicy
 from gateway.tasks.submission import Submission
+from tests.databases import Store, open_store
 from tests.emulator import RunningEmulator
 from tests.eventually import eventually
 from tests.factories import a_caller, keep_tenant
 from tests.fakes import FailingDatabase
+
+ON_BOTH_DATABASES = True
 
 
 class Worker:
@@ -262,7 +264,7 @@ async def test_a_task_lost_and_claimed_anew_here_keeps_its_new_lease(worker: Wor
     assert worker.emulator.calls()["received"] == 2
 
 
-async def test_a_dead_workers_task_is_taken_over(worker: Worker, settings: Settings) -> None:
+async def test_a_dead_workers_task_is_taken_over(worker: Worker, store: Store) -> None:
     """Another process claimed it, began a call, and was never heard of again."""
     task = await worker.submit()
     now_ms = worker.services.clock.now_ms()
@@ -279,7 +281,7 @@ async def test_a_dead_workers_task_is_taken_over(worker: Worker, settings: Setti
             now_ms=now_ms,
         )
 
-    other = await Database.open(settings.database_path)
+    other = await open_store(store)
     await other.write(die)
     await other.close()
     worker.services.runner.start()

@@ -1,16 +1,15 @@
 """What callers may do with tasks, always within their own tenant."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db import work
+from gateway.db.engine import Tx
 from gateway.errors import ErrorCode, InvalidRequest, LimitReached, NotFound, Unavailable
 from gateway.model import ModelKind, MusicSpec, Principal, Route, Task, TaskError, TaskState
 from gateway.settings import Settings
@@ -18,7 +17,10 @@ from gateway.tasks import snapshots
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.submission import Submission
 from tests.clock import SetClock
+from tests.databases import Store, open_store
 from tests.factories import a_caller, a_clip
+
+ON_BOTH_DATABASES = True
 
 LYRIA = Submission(Route.LYRIA, MusicSpec("slow piano"), None, {}, "r1", None)
 
@@ -84,11 +86,10 @@ async def test_a_request_becomes_a_queued_task(
 
 
 async def test_a_request_is_on_disk_when_it_is_accepted(
-    services: Services, principal: Principal, settings: Settings
+    services: Services, principal: Principal, store: Store
 ) -> None:
     task = (await services.tasks.submit(principal, LYRIA)).task
-    with closing(sqlite3.connect(settings.database_path)) as other:
-        assert other.execute("SELECT id, prompt FROM tasks").fetchall() == [(task.id, "slow piano")]
+    assert await store.fetch("SELECT id, prompt FROM tasks") == [(task.id, "slow piano")]
 
 
 async def test_a_request_wakes_the_worker(services: Services, principal: Principal) -> None:
@@ -188,12 +189,19 @@ async def test_what_is_remembered_of_tasks_is_bounded(
 
 
 async def test_a_change_by_another_process_is_noticed(
-    services: Services, principal: Principal, settings: Settings
+    services: Services, principal: Principal, store: Store
 ) -> None:
     task = (await services.tasks.submit(principal, LYRIA)).task
     await services.tasks.get(principal, task.id)
-    with closing(sqlite3.connect(settings.database_path)) as other, other:
-        other.execute("UPDATE tasks SET state='failed', error_code='canceled', error_detail='no'")
+    other = await open_store(store)
+
+    def end(tx: Tx) -> None:
+        work.claim(tx, task.id, token="other", now_ms=1, expires_at_ms=2)
+        error = TaskError("canceled", "no")
+        work.finish(tx, task.id, token="other", state=TaskState.FAILED, error=error, now_ms=1)
+
+    await other.write(end)
+    await other.close()
     async with asyncio.timeout(10):
         while (await services.tasks.get(principal, task.id)).state is TaskState.QUEUED:  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # a poll a little later, as callers do

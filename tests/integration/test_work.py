@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +14,7 @@ from gateway.db.engine import Database, Tx
 from gateway.db.work import AttemptEnd, Lease
 from gateway.model import TRANSITIONS, Task, TaskError, TaskState
 from gateway.tasks.fairshare import choose
+from tests.databases import Store, open_store
 from tests.factories import NOW_MS, a_clip, keep_key, keep_task, keep_tenant
 
 LEASE_MS = 60_000
@@ -193,11 +193,11 @@ async def test_what_waits_is_counted_by_model(database: Database) -> None:
     assert await database.read(work.count_waiting) == {"lyria-002": 2}
 
 
-async def test_workers_at_once_never_share_a_task(database: Database, tmp_path: Path) -> None:
+async def test_workers_at_once_never_share_a_task(database: Database, store: Store) -> None:
     """Two processes' worth of connections, claiming as fast as they can."""
     keys = [await keep_key(database) for _ in range(3)]
     ids = {(await keep_task(database, random.Random(n).choice(keys))).id for n in range(60)}
-    other = await Database.open(tmp_path / "gateway.db")
+    other = await open_store(store)
     taken: list[str] = []
     lock = threading.Lock()
 
@@ -251,7 +251,7 @@ async def test_without_the_lease_nothing_changes(database: Database, holder: str
     assert not await requeue(database, task, token=GONE)
     assert not await begin_attempt(database, task, token=GONE)
     assert await renew(database, (task.id, GONE), expires_at_ms=NOW_MS * 2) == (GONE,)
-    assert not await database.read(lambda tx: work.holds(tx, task.id, GONE))
+    assert not await database.write(lambda tx: work.holds(tx, task.id, GONE))
     assert await everything(database) == before
 
 
@@ -263,7 +263,7 @@ async def test_a_lease_is_renewed_for_its_holder(database: Database) -> None:
     await claim(database, mine)
     leases = [(mine.id, "mine"), (lost.id, "gone")]
     assert await renew(database, *leases, expires_at_ms=NOW_MS + 2 * LEASE_MS) == ("gone",)
-    assert await database.read(lambda tx: work.holds(tx, mine.id, "mine"))
+    assert await database.write(lambda tx: work.holds(tx, mine.id, "mine"))
     assert await expire(database, NOW_MS + 2 * LEASE_MS) == ()
 
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.emulator import RunningEmulator
+from tests.postgres import Server
 from tests.running import RunningGateway, start_gateway
 from tests.secrecy import issue
 
@@ -45,13 +46,19 @@ LIMITS = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def gateway(
-    tmp_path_factory: pytest.TempPathFactory, _emulator_process: RunningEmulator
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    _emulator_process: RunningEmulator,
 ) -> Iterator[RunningGateway]:
     """Nothing is run, so that what waits goes on waiting."""
     directory: Path = tmp_path_factory.mktemp("bursts")
     environment = {"GATEWAY_ADMIN_TOKEN": TOKEN, "GATEWAY_CONCURRENCY": "0"}
+    if request.param == "postgres":
+        server: Server = request.getfixturevalue("postgres_server")
+        server.execute("CREATE DATABASE bursts")
+        environment["GATEWAY_DATABASE_URL"] = server.url("bursts")
     with start_gateway(directory, _emulator_process.url, **environment) as running:
         yield running
         # Whatever was accepted is held, and nothing else.

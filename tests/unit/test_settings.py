@@ -7,7 +7,14 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.model import Deployment, ModelKind
-from gateway.settings import Settings, parse_proxies, unknown_names, variable_name
+from gateway.settings import (
+    Settings,
+    parse_proxies,
+    postgres_dsn,
+    printable_url,
+    unknown_names,
+    variable_name,
+)
 
 ENDPOINT = "projects/p/locations/europe-west4/endpoints/7"
 
@@ -83,6 +90,10 @@ def test_a_bad_secret_is_not_repeated_in_the_error(monkeypatch: pytest.MonkeyPat
         ("GATEWAY_DATABASE_URL", "mysql://x"),
         ("GATEWAY_DATABASE_URL", "gateway.db"),
         ("GATEWAY_DATABASE_URL", "sqlite+aiosqlite:///"),
+        ("GATEWAY_DATABASE_URL", "postgresql://user@host/name"),
+        ("GATEWAY_DATABASE_URL", "postgresql+asyncpg://user@host"),
+        ("GATEWAY_DATABASE_URL", "postgresql+asyncpg://user@host/?host=/run"),
+        ("GATEWAY_DATABASE_POOL", "0"),
         ("GATEWAY_STORAGE_URL", "s3://bucket"),
         ("GATEWAY_STORAGE_URL", "/var/audio"),
         ("GATEWAY_READS_PER_MINUTE", "-1"),
@@ -100,7 +111,6 @@ def test_a_bad_secret_is_not_repeated_in_the_error(monkeypatch: pytest.MonkeyPat
         ("GATEWAY_TRUSTED_PROXIES", "21"),
         ("GATEWAY_TRUSTED_PROXIES", "all"),
         ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1/8"),
-        ("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8,"),
         ("GATEWAY_ADMIN_API", "yes"),
         ("GATEWAY_ADMIN_PORT", "65536"),
         ("GATEWAY_ADMIN_PORT", "8080"),
@@ -163,6 +173,48 @@ def test_proxies_are_a_number_or_networks(text: str, proxies: object) -> None:
 )
 def test_where_the_database_is(url: str, path: str) -> None:
     assert Settings(database_url=url, data_dir=Path("elsewhere")).database_path == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "printed", "dsn"),
+    [
+        (
+            "postgresql+asyncpg://user:p%40ss@db.example:5433/name",
+            "postgresql+asyncpg://user@db.example:5433/name",
+            "postgresql://user:p%40ss@db.example:5433/name",
+        ),
+        (
+            "postgresql+asyncpg://a.example:5432,b.example:5432/name?sslmode=require&password=pass",
+            "postgresql+asyncpg://a.example:5432,b.example:5432/name",
+            "postgresql://a.example:5432,b.example:5432/name?sslmode=require&password=pass",
+        ),
+        (
+            "postgresql+asyncpg://user:pass@/name?host=/cloudsql/project:region:instance",
+            "postgresql+asyncpg://user@/cloudsql/project:region:instance/name",
+            "postgresql://user:pass@/name?host=/cloudsql/project:region:instance",
+        ),
+    ],
+)
+def test_a_server_is_named_without_its_password(url: str, printed: str, dsn: str) -> None:
+    settings = Settings(database_url=url)
+    assert settings.database_path is None
+    assert settings.effective_database_url == url
+    assert printable_url(url) == printed
+    assert postgres_dsn(url) == dsn
+    assert "pass" not in repr(settings).replace(printed, "")
+    assert "ss@" not in str(settings)
+
+
+@pytest.mark.parametrize("password", ["se/cret", "se?cret", "se#cret", "se/cr@et", "se[cret"])
+def test_a_password_that_hides_the_rest_of_the_address_is_refused_and_not_told(password: str) -> None:
+    with pytest.raises(ValidationError, match="%2F") as caught:
+        Settings(database_url=f"postgresql+asyncpg://user:{password}@host/name")
+    for text in (str(caught.value), repr(caught.value)):
+        assert password not in text
+
+
+def test_a_file_is_printed_as_it_is() -> None:
+    assert printable_url("sqlite+aiosqlite:////var/lib/gateway.db") == "/var/lib/gateway.db"
 
 
 @pytest.mark.parametrize(
@@ -264,3 +316,19 @@ def test_a_misspelt_name_is_noticed() -> None:
 
 def test_every_name_is_known() -> None:
     assert unknown_names({variable_name(field): "" for field in Settings.model_fields}) == ()
+
+
+def test_networks_for_webhooks_are_none_unless_named() -> None:
+    assert Settings().webhook_networks == ()
+    named = Settings(webhook_allow=" 10.20.0.0/16, fd00::/8 ,127.0.0.1,")
+    assert [str(network) for network in named.webhook_networks] == [
+        "10.20.0.0/16",
+        "fd00::/8",
+        "127.0.0.1/32",
+    ]
+
+
+@pytest.mark.parametrize("value", ["localhost", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8;127.0.0.1"])
+def test_what_is_no_network_is_told(value: str) -> None:
+    with pytest.raises(ValidationError, match="webhook_allow"):
+        Settings(webhook_allow=value)

@@ -6,7 +6,7 @@ _REFUSAL = "the {table} is append-only"
 
 
 def forbid_changes(table: str) -> None:
-    """Triggers against UPDATE and DELETE; they go with the table when it is dropped."""
+    """Triggers against UPDATE and DELETE, and TRUNCATE where there is one; they go with the table."""
     refusal = _REFUSAL.format(table=table.replace("_", " "))
     if op.get_context().dialect.name == "postgresql":
         op.execute(
@@ -16,6 +16,10 @@ def forbid_changes(table: str) -> None:
         op.execute(
             f"CREATE TRIGGER {table}_only_grows BEFORE UPDATE OR DELETE ON {table} "
             f"FOR EACH ROW EXECUTE FUNCTION {table}_refuse()"
+        )
+        op.execute(
+            f"CREATE TRIGGER {table}_is_not_emptied BEFORE TRUNCATE ON {table} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_refuse()"
         )
         return
     for change in ("UPDATE", "DELETE"):

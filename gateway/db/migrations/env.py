@@ -2,11 +2,13 @@
 
 from alembic import context
 
-from gateway.db.tables import metadata
+import gateway.db.tables  # noqa: F401 - which fills what is described
+from gateway.db.schema import describe_for
 
+connection = context.config.attributes["connection"]
 context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    connection=connection,
+    target_metadata=describe_for(connection.dialect.name),
     render_as_batch=True,
     transactional_ddl=True,
 )

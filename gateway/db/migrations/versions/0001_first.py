@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.db.schema import RowId, Text
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -12,9 +14,9 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "tenants",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("id", Text, nullable=False),
+        sa.Column("name", Text, nullable=False),
+        sa.Column("status", Text, nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("rpm", sa.Integer(), nullable=True),
         sa.Column("max_concurrent", sa.Integer(), nullable=True),
@@ -27,10 +29,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "api_keys",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("tenant_id", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("id", Text, nullable=False),
+        sa.Column("tenant_id", Text, nullable=False),
+        sa.Column("name", Text, nullable=False),
+        sa.Column("sha256", Text, nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("rpm", sa.Integer(), nullable=True),
         sa.Column("expires_at_ms", sa.BigInteger(), nullable=True),
@@ -41,34 +43,34 @@ def upgrade() -> None:
     op.create_index(op.f("ix_api_keys_tenant_id"), "api_keys", ["tenant_id"], unique=False)
     op.create_table(
         "tasks",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("tenant_id", sa.Text(), nullable=False),
-        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("id", Text, nullable=False),
+        sa.Column("tenant_id", Text, nullable=False),
+        sa.Column("key_id", Text, nullable=False),
         sa.Column("key_seq", sa.BigInteger(), nullable=False),
         sa.Column("tenant_seq", sa.BigInteger(), nullable=False),
-        sa.Column("route", sa.Text(), nullable=False),
-        sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("prompt", sa.Text(), nullable=False),
-        sa.Column("negative_prompt", sa.Text(), nullable=True),
+        sa.Column("route", Text, nullable=False),
+        sa.Column("model", Text, nullable=False),
+        sa.Column("state", Text, nullable=False),
+        sa.Column("prompt", Text, nullable=False),
+        sa.Column("negative_prompt", Text, nullable=True),
         sa.Column("seed", sa.BigInteger(), nullable=True),
         sa.Column("duration_s", sa.Integer(), nullable=True),
         sa.Column("sample_count", sa.Integer(), nullable=False),
-        sa.Column("metadata", sa.Text(), nullable=False),
+        sa.Column("metadata", Text, nullable=False),
         sa.Column("price_micros", sa.BigInteger(), nullable=False),
         sa.Column("emulated", sa.Boolean(), nullable=False),
-        sa.Column("request_id", sa.Text(), nullable=False),
-        sa.Column("traceparent", sa.Text(), nullable=True),
+        sa.Column("request_id", Text, nullable=False),
+        sa.Column("traceparent", Text, nullable=True),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("deadline_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("not_before_ms", sa.BigInteger(), nullable=False),
         sa.Column("started_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("finished_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("attempt_count", sa.Integer(), nullable=False),
-        sa.Column("lease_token", sa.Text(), nullable=True),
+        sa.Column("lease_token", Text, nullable=True),
         sa.Column("lease_expires_at_ms", sa.BigInteger(), nullable=True),
-        sa.Column("error_code", sa.Text(), nullable=True),
-        sa.Column("error_detail", sa.Text(), nullable=True),
+        sa.Column("error_code", Text, nullable=True),
+        sa.Column("error_detail", Text, nullable=True),
         sa.CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name=op.f("ck_tasks_lease")),
         sa.CheckConstraint(
             "state IN ('queued', 'running', 'succeeded', 'failed', 'canceled', 'expired')",
@@ -103,19 +105,19 @@ def upgrade() -> None:
     )
     op.create_table(
         "attempts",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("task_id", sa.Text(), nullable=False),
+        sa.Column("id", Text, nullable=False),
+        sa.Column("task_id", Text, nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("deployment", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("deployment", Text, nullable=False),
+        sa.Column("state", Text, nullable=False),
         sa.Column("started_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("finished_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("clips_asked", sa.Integer(), nullable=False),
         sa.Column("clips_delivered", sa.Integer(), nullable=False),
-        sa.Column("fault", sa.Text(), nullable=True),
-        sa.Column("error_code", sa.Text(), nullable=True),
+        sa.Column("fault", Text, nullable=True),
+        sa.Column("error_code", Text, nullable=True),
         sa.Column("upstream_status", sa.Integer(), nullable=True),
-        sa.Column("provider_metadata", sa.Text(), nullable=True),
+        sa.Column("provider_metadata", Text, nullable=True),
         sa.CheckConstraint(
             "state IN ('started', 'succeeded', 'failed', 'unknown')", name=op.f("ck_attempts_state")
         ),
@@ -125,24 +127,24 @@ def upgrade() -> None:
     )
     op.create_table(
         "task_events",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("task_id", sa.Text(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("id", RowId, autoincrement=True, nullable=False),
+        sa.Column("task_id", Text, nullable=False),
+        sa.Column("kind", Text, nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
-        sa.Column("data", sa.Text(), nullable=False),
+        sa.Column("data", Text, nullable=False),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_task_events_task_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_task_events")),
     )
     op.create_index(op.f("ix_task_events_task_id_id"), "task_events", ["task_id", "id"], unique=False)
     op.create_table(
         "outputs",
-        sa.Column("task_id", sa.Text(), nullable=False),
+        sa.Column("task_id", Text, nullable=False),
         sa.Column("clip_index", sa.Integer(), nullable=False),
-        sa.Column("attempt_id", sa.Text(), nullable=False),
-        sa.Column("object_name", sa.Text(), nullable=False),
-        sa.Column("mime_type", sa.Text(), nullable=False),
+        sa.Column("attempt_id", Text, nullable=False),
+        sa.Column("object_name", Text, nullable=False),
+        sa.Column("mime_type", Text, nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("sha256", Text, nullable=False),
         sa.Column("duration_s", sa.Float(), nullable=False),
         sa.Column("sample_rate_hz", sa.Integer(), nullable=False),
         sa.Column("channels", sa.Integer(), nullable=False),

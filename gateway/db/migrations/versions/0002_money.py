@@ -3,6 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.db.migrations.append_only import allow_changes, forbid_changes
+from gateway.db.schema import RowId, Text
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -12,14 +15,14 @@ _ENDING = sa.text("kind IN ('settle', 'release')")
 
 
 def upgrade() -> None:
-    op.add_column("tenants", sa.Column("zone", sa.Text(), server_default="UTC", nullable=False))
+    op.add_column("tenants", sa.Column("zone", Text, server_default="UTC", nullable=False))
     op.add_column(
         "tenants", sa.Column("price_ppm", sa.BigInteger(), server_default="1000000", nullable=False)
     )
     op.create_table(
         "budgets",
-        sa.Column("tenant_id", sa.Text(), nullable=False),
-        sa.Column("window", sa.Text(), nullable=False),
+        sa.Column("tenant_id", Text, nullable=False),
+        sa.Column("window", Text, nullable=False),
         sa.Column("limit_micros", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("\"window\" IN ('day', 'month', 'total')", name=op.f("ck_budgets_window")),
         sa.CheckConstraint("limit_micros >= 0", name=op.f("ck_budgets_limit")),
@@ -28,18 +31,18 @@ def upgrade() -> None:
     )
     op.create_table(
         "ledger",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("tenant_id", sa.Text(), nullable=False),
-        sa.Column("key_id", sa.Text(), nullable=True),
-        sa.Column("task_id", sa.Text(), nullable=True),
-        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("id", RowId, autoincrement=True, nullable=False),
+        sa.Column("tenant_id", Text, nullable=False),
+        sa.Column("key_id", Text, nullable=True),
+        sa.Column("task_id", Text, nullable=True),
+        sa.Column("kind", Text, nullable=False),
         sa.Column("held_micros", sa.BigInteger(), nullable=False),
         sa.Column("spent_micros", sa.BigInteger(), nullable=False),
-        sa.Column("day", sa.Text(), nullable=False),
-        sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("day", Text, nullable=False),
+        sa.Column("month", Text, nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
-        sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("actor", Text, nullable=False),
+        sa.Column("reason", Text, nullable=False),
         sa.CheckConstraint("kind IN ('hold', 'settle', 'release', 'adjust')", name=op.f("ck_ledger_kind")),
         sa.CheckConstraint("(kind = 'adjust') = (task_id IS NULL)", name=op.f("ck_ledger_task")),
         sa.CheckConstraint("kind <> 'adjust' OR reason <> ''", name=op.f("ck_ledger_reason")),
@@ -61,8 +64,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "balances",
-        sa.Column("tenant_id", sa.Text(), nullable=False),
-        sa.Column("period", sa.Text(), nullable=False),
+        sa.Column("tenant_id", Text, nullable=False),
+        sa.Column("period", Text, nullable=False),
         sa.Column("held_micros", sa.BigInteger(), nullable=False),
         sa.Column("spent_micros", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("held_micros >= 0", name=op.f("ck_balances_held")),
@@ -71,11 +74,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "period", name=op.f("pk_balances")),
     )
     _enter_existing_tasks()
-    for change in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER ledger_no_{change.lower()} BEFORE {change} ON ledger "
-            "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-        )
+    forbid_changes("ledger")
 
 
 def _enter_existing_tasks() -> None:
@@ -83,11 +82,16 @@ def _enter_existing_tasks() -> None:
 
     Until now every tenant's days and months were those of UTC.
     """
+    if op.get_context().dialect.name == "postgresql":
+        period = "to_char(to_timestamp(created_at_ms / 1000) AT TIME ZONE 'UTC', '{form}')"
+        day, month = period.format(form="YYYY-MM-DD"), period.format(form="YYYY-MM")
+    else:
+        period = "strftime('{form}', created_at_ms / 1000, 'unixepoch')"
+        day, month = period.format(form="%Y-%m-%d"), period.format(form="%Y-%m")
     entry = (
         "INSERT INTO ledger (tenant_id, key_id, task_id, kind, held_micros, spent_micros, day, month, at_ms, "
         "actor, reason) SELECT tenant_id, key_id, id, {kind}, {held}, {spent}, "
-        "strftime('%Y-%m-%d', created_at_ms / 1000, 'unixepoch'), "
-        "strftime('%Y-%m', created_at_ms / 1000, 'unixepoch'), {at}, 'migration 0002', '' FROM tasks {where}"
+        f"{day}, {month}, {{at}}, 'migration 0002', '' FROM tasks {{where}}"
     )
     clips = "(SELECT count(*) FROM outputs WHERE outputs.task_id = tasks.id)"
     ended = "WHERE state NOT IN ('queued', 'running')"
@@ -111,6 +115,7 @@ def _enter_existing_tasks() -> None:
 def downgrade() -> None:
     op.drop_table("balances")
     op.drop_table("ledger")  # and its triggers with it
+    allow_changes("ledger")
     op.drop_table("budgets")
     # Not through a copy of the table, as Alembic would do it by itself: that loses the checks.
     op.drop_column("tenants", "price_ppm")

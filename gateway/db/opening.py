@@ -1,0 +1,59 @@
+"""Which kind of database a URL names. Nothing of PostgreSQL's is loaded unless it is that kind."""
+
+import asyncio
+import importlib
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+
+from gateway.db.engine import Database
+from gateway.db.revision import current_revision
+from gateway.db.sqlite import SqliteDatabase
+from gateway.db.tables import SCHEMA_REVISION
+from gateway.errors import ConfigurationError
+from gateway.settings import postgres_dsn, printable_url, sqlite_path
+
+
+async def open_database(url: str, *, pool_size: int, jitter: Callable[[], float]) -> Database:
+    """An existing, migrated database.
+
+    ``pool_size`` and ``jitter``, numbers from 0 to 1, are PostgreSQL's. Raises `Unavailable` when it cannot
+    be opened, `ConfigurationError` when it will not do.
+    """
+    path = sqlite_path(url)
+    if path is not None:
+        return await SqliteDatabase.open(path)
+    opened: Database = await _postgres().PostgresDatabase.open(
+        postgres_dsn(url), pool_size=pool_size, jitter=jitter
+    )
+    return opened
+
+
+async def migrate(url: str) -> bool:
+    """Bring a database to this version's schema; True when there was something to do.
+
+    Raises `ConfigurationError` when it is newer than this version, or cannot be made or read.
+    """
+    path = sqlite_path(url)
+    try:
+        if path is not None:
+            revision = await asyncio.to_thread(current_revision, path)
+        else:
+            revision = await _postgres().current_revision(postgres_dsn(url))
+        if revision == SCHEMA_REVISION:
+            return False
+        # Alembic takes a fifth of a second to import and most starts have nothing to migrate.
+        migrations = importlib.import_module("gateway.db.migrate")
+        if path is not None:
+            await asyncio.to_thread(migrations.migrate, path)
+        else:
+            upgrade = partial(migrations.upgrade, name=printable_url(url))
+            await _postgres().migrate(postgres_dsn(url), upgrade)
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationError(f"The database {printable_url(url)} cannot be used: {error}.") from error
+    return True
+
+
+def _postgres() -> ModuleType:
+    return importlib.import_module("gateway.db.postgres")

@@ -1,0 +1,367 @@
+"""PostgreSQL under SQLAlchemy Core: a small pool of connections, each transaction on one of its own.
+
+A transaction is the same plain function as on SQLite, run by `AsyncConnection.run_sync`. BEGIN and COMMIT are
+said here and not by SQLAlchemy, so that it is always known whether a COMMIT was on its way when a connection
+was lost. Before that, nothing remains and the function is run again; after, only the database knows, and the
+caller is told so (see DECISIONS.md, "What is tried again on PostgreSQL").
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util.concurrency import await_
+
+from gateway.db.changes import ChangeFeed
+from gateway.db.engine import Database, Tx, take_touched, unavailable
+from gateway.db.locks import forget_locks
+from gateway.db.prepared import DRIVER
+from gateway.errors import ConfigurationError
+
+T = TypeVar("T")
+
+_CONNECT_TIMEOUT_S = 5.0
+# For a connection from the pool. A lock is waited for as long, as on SQLite.
+_PATIENCE_S = 10.0
+_STATEMENT_TIMEOUT_S = 60.0
+# Less than others wait for a lock: a process that was stopped in the middle must not keep them all out.
+_IDLE_TIMEOUT_S = 5.0
+# The server gives up first, unless it is out of reach.
+_GIVE_UP_S = _STATEMENT_TIMEOUT_S + 5.0
+_ROLLBACK_TIMEOUT_S = 5.0
+_STATEMENTS_KEPT = 200
+
+_BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# Each statement sees what was committed before it, and so what was waited for at a lock.
+_BEGIN_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+
+_TRIES = 4
+_FIRST_PAUSE_S = 0.02
+# Chosen to end a deadlock, or in the way of another transaction.
+_IN_THE_WAY = frozenset({"40001", "40P01"})
+# Somebody else may have written meanwhile what was looked for and not found: looking again finds it.
+_THERE_ALREADY = "23505"
+# The server is going away, is not there yet, or has ended the session.
+_LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+
+# Also where the server has had no say; and a plan that a migration made void.
+_LOST_OR_OUTDATED = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InvalidCachedStatementError,
+)
+
+# "migrate" in ASCII: any number that is nobody else's in this database.
+_MIGRATING = 0x6D696772617465
+
+#: All that may come of the connection or of a statement. Timeouts are `OSError` too.
+ERRORS = (
+    sa.exc.DBAPIError,
+    sa.exc.TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+
+
+async def connect(dsn: str, **server_settings: str) -> asyncpg.Connection:
+    """A connection as the gateway uses them: in UTC, and with an end to every kind of waiting."""
+    return await asyncpg.connect(
+        dsn,
+        timeout=_CONNECT_TIMEOUT_S,
+        command_timeout=_GIVE_UP_S,
+        statement_cache_size=_STATEMENTS_KEPT,
+        max_cached_statement_lifetime=0,
+        server_settings={
+            "application_name": "gateway",
+            "timezone": "UTC",
+            "statement_timeout": _milliseconds(_STATEMENT_TIMEOUT_S),
+            "lock_timeout": _milliseconds(_PATIENCE_S),
+            "idle_in_transaction_session_timeout": _milliseconds(_IDLE_TIMEOUT_S),
+            # An accepted task survives a power cut, whatever the server does unless told.
+            "synchronous_commit": "on",
+            # Compiling a plan to machine code takes longer than any of ours.
+            "jit": "off",
+            **server_settings,
+        },
+    )
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
+
+
+def _make_engine(dsn: str, **options: Any) -> AsyncEngine:
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        # Prompts have no place in a log.
+        hide_parameters=True,
+        **{"async_creator": partial(connect, dsn)} | options,
+    )
+
+
+class Refused(Exception):  # noqa: N818 - it is the server's no, as it stands in an IntegrityError
+    """What the server said, without the values that it said it of."""
+
+    def __init__(self, error: asyncpg.PostgresError) -> None:
+        super().__init__(error.message)
+        self.sqlstate = error.sqlstate
+
+
+class AsyncpgDriver:
+    """`gateway.db.prepared.Driver` on a connection: to be called inside `run_sync`."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: asyncpg.Connection) -> None:
+        self._raw = raw
+
+    def run(self, sql: str, values: Sequence[Any]) -> int:
+        return _count(self._wait(self._raw.execute(sql, *values)))
+
+    def fetch(self, sql: str, values: Sequence[Any]) -> Iterable[Iterable[Any]]:
+        rows: list[Iterable[Any]] = self._wait(self._raw.fetch(sql, *values))
+        return rows
+
+    def _wait(self, answer: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await_(answer)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise sa.exc.IntegrityError(None, None, Refused(error)) from None
+
+
+def _count(status: str) -> int:
+    """``UPDATE 3``, ``INSERT 0 1``."""
+    return int(status.rpartition(" ")[2])
+
+
+class PostgresDatabase(Database):
+    """A server that others may use at the same time."""
+
+    def __init__(self, engine: AsyncEngine, feed: ChangeFeed, jitter: Callable[[], float]) -> None:
+        super().__init__()
+        self._engine = engine
+        self._feed = feed
+        self._jitter = jitter
+        self._running: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    @classmethod
+    async def open(cls, dsn: str, *, pool_size: int, jitter: Callable[[], float]) -> "PostgresDatabase":
+        """Open an existing, migrated database. ``jitter`` gives numbers from 0 to 1.
+
+        Raises `Unavailable` when it cannot be reached, `ConfigurationError` when it will not do.
+        """
+        engine = _make_engine(
+            dsn,
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=_PATIENCE_S,
+            pool_reset_on_return=None,
+        )
+        feed = ChangeFeed(partial(connect, dsn), ERRORS, jitter)
+        database = cls(engine, feed, jitter)
+        try:
+            async with engine.connect() as connection:
+                _check(await _raw(connection))
+            await feed.open(database._tell)
+        except ERRORS as error:
+            await engine.dispose()
+            raise unavailable(_said(_cause(error))) from None
+        except BaseException:  # cancelled, or not to be used: no connection may stay behind
+            await engine.dispose()
+            raise
+        return database
+
+    async def close(self) -> None:
+        self._closing = True
+        if self._running:
+            await asyncio.wait(self._running)
+        await self._feed.close()
+        await self._engine.dispose()
+
+    async def read(self, function: Callable[[Tx], T]) -> T:
+        return await self._see_through(partial(self._read, function))
+
+    async def write(self, function: Callable[[Tx], T]) -> T:
+        return await self._see_through(partial(self._write, function))
+
+    async def _see_through(self, transact: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """In a task of its own: a caller that hangs up must not leave half a transaction behind."""
+        if self._closing:
+            raise unavailable("it is closed")
+        task = asyncio.create_task(self._try(transact))
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            # The caller may have hung up; the failure is then nobody's, and that is fine.
+            task.exception()
+
+    async def _try(self, transact: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        pause_s = _FIRST_PAUSE_S
+        for tries in range(1, _TRIES + 1):
+            try:
+                return await transact()
+            except ERRORS as error:
+                cause = _cause(error)
+                if tries == _TRIES or not _may_pass(cause, tries):
+                    raise unavailable(_said(cause)) from None
+            await asyncio.sleep(pause_s * (0.5 + self._jitter()))
+            pause_s *= 4
+        raise AssertionError("the last try returns or raises")  # pragma: no cover
+
+    async def _read(self, function: Callable[[Tx], T]) -> T:
+        async with self._engine.connect() as connection:
+            raw = await _raw(connection)
+            try:
+                await raw.execute(_BEGIN_READ)
+                return (await connection.run_sync(_run, function, raw))[0]
+            finally:
+                await _roll_back(connection, raw)
+
+    async def _write(self, function: Callable[[Tx], T]) -> T:
+        async with self._engine.connect() as connection:
+            raw = await _raw(connection)
+            try:
+                await raw.execute(_BEGIN_WRITE)
+                result, touched = await connection.run_sync(_run, function, raw)
+                _check_alive(raw)
+            except BaseException:  # whatever it was, nothing of it may stay
+                await _roll_back(connection, raw)
+                raise
+            await self._commit(connection, raw, touched)
+            return result
+
+    async def _commit(
+        self, connection: AsyncConnection, raw: asyncpg.Connection, touched: frozenset[str]
+    ) -> None:
+        """The word to other processes goes with the transaction, or not at all."""
+        try:
+            status = await raw.execute(self._feed.telling(touched) + "COMMIT")
+        except ERRORS as error:
+            if getattr(error, "severity_en", None) == "ERROR":
+                # The server's own no: it has not committed.
+                await _roll_back(connection, raw)
+                raise
+            await connection.invalidate()
+            self._feed.rename()
+            self._tell(touched or None)
+            raise unavailable(f"lost while it committed: {_said(error)}", unknown=True) from None
+        if status != "COMMIT":
+            # The function went on after a statement had failed; PostgreSQL takes nothing more then.
+            raise unavailable("a statement had failed, so the server rolled back")
+        if touched:
+            self._tell(touched)
+
+
+def _run(tx: Tx, function: Callable[[Tx], T], raw: asyncpg.Connection) -> tuple[T, frozenset[str]]:
+    """What the function gives, and what it touched."""
+    take_touched(tx)
+    forget_locks(tx)
+    tx.info[DRIVER] = AsyncpgDriver(raw)
+    return function(tx), take_touched(tx)
+
+
+async def _raw(connection: AsyncConnection) -> asyncpg.Connection:
+    """The driver's connection, alive as far as is known: a server that goes leaves a pool of dead ones."""
+    while True:
+        raw: Any = (await connection.get_raw_connection()).driver_connection
+        if not raw.is_closed():
+            return raw
+        await connection.invalidate()
+
+
+def _check_alive(raw: asyncpg.Connection) -> None:
+    """Raises `ConnectionResetError`: as long as COMMIT is not on its way, a loss is nothing but a loss."""
+    if raw.is_closed():
+        raise ConnectionResetError("lost before it was to commit")
+
+
+async def _roll_back(connection: AsyncConnection, raw: asyncpg.Connection) -> None:
+    """Leave nothing of the transaction; a connection that cannot be asked to is thrown away."""
+    try:
+        await raw.execute("ROLLBACK", timeout=_ROLLBACK_TIMEOUT_S)
+    except ERRORS:
+        await connection.invalidate()
+
+
+def _check(raw: asyncpg.Connection) -> None:
+    encoding = raw.get_settings().server_encoding
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"The database has the encoding {encoding}, and prompts come in every script: make one with UTF8."
+        )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the driver said, from under what SQLAlchemy made of it."""
+    if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
+def _may_pass(cause: BaseException, tries: int) -> bool:
+    """Whether another try may be luckier. Nothing remains of this one: its COMMIT was not said."""
+    if isinstance(cause, TimeoutError | sa.exc.TimeoutError | ValueError):
+        return False
+    sqlstate = getattr(cause, "sqlstate", None)
+    if sqlstate == _THERE_ALREADY:
+        return tries == 1
+    return sqlstate in _IN_THE_WAY | _LOST or isinstance(cause, _LOST_OR_OUTDATED)
+
+
+def _said(cause: BaseException) -> str:
+    """For the log: what went wrong, without the values that it went wrong with."""
+    if isinstance(cause, asyncpg.DataError | ValueError):
+        # What comes after the colon is the value.
+        return str(cause).partition(":")[0]
+    if isinstance(cause, sa.exc.TimeoutError):
+        return f"all connections have been busy for {_PATIENCE_S:g} s"
+    if isinstance(cause, TimeoutError):
+        return "it does not answer"
+    # Not str(): that adds DETAIL, which quotes the row.
+    return str(cause.args[0]) if isinstance(cause, asyncpg.PostgresError) else str(cause)
+
+
+async def current_revision(dsn: str) -> str | None:
+    """The revision written in the database; None when it has no schema yet. Raises `OSError`."""
+    try:
+        connection = await connect(dsn)
+        try:
+            if await connection.fetchval("SELECT to_regclass('alembic_version') IS NULL"):
+                return None
+            revision: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+            return revision
+        finally:
+            await connection.close()
+    except ERRORS as error:
+        _fail(error)
+
+
+async def migrate(dsn: str, upgrade: Callable[[sa.Connection], None]) -> None:
+    """Run ``upgrade`` in a transaction; instances that start at once take turns. Raises `OSError`."""
+    unhurried = partial(connect, dsn, statement_timeout="0", lock_timeout="0")
+    engine = _make_engine(dsn, async_creator=unhurried, poolclass=sa.pool.NullPool)
+    try:
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
+            await connection.run_sync(upgrade)
+    except ERRORS as error:
+        _fail(error)
+    finally:
+        await engine.dispose()
+
+
+def _fail(error: BaseException) -> NoReturn:
+    raise ConnectionError(_said(_cause(error))) from None
