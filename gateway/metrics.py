@@ -1,7 +1,7 @@
 """Every Prometheus metric, declared once, with closed label values."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -71,14 +71,54 @@ class WebhookMetrics:
         self._tries.labels(outcome.value).inc()
 
 
+class GuardName(StrEnum):
+    """What the abuse guard counts; also the name of the limit in RateLimit headers."""
+
+    READS = "reads"
+    BAD_KEYS = "bad_keys"
+
+
+class Uncounted(StrEnum):
+    """What became of a request that the abuse guard could not count."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+
+
+class GuardMetrics:
+    """What the abuse guard refused, and what it could not count. ``counter`` makes counters."""
+
+    def __init__(self, counter: Callable[..., Counter]) -> None:
+        self._refused = counter(
+            "gateway_guard_refused_total",
+            "Requests refused by the abuse guard, by what it guards: reads, or bad_keys.",
+            "guard",
+        )
+        self._uncounted = counter(
+            "gateway_guard_uncounted_total",
+            "Requests that the abuse guard could not count, by guard and by what became of them.",
+            "guard",
+            "outcome",
+        )
+        for guard in GuardName:
+            self._refused.labels(guard.value)
+            for outcome in Uncounted:
+                self._uncounted.labels(guard.value, outcome.value)
+
+    def refused(self, guard: GuardName) -> None:
+        self._refused.labels(guard.value).inc()
+
+    def not_counted(self, guard: GuardName, outcome: Uncounted) -> None:
+        self._uncounted.labels(guard.value, outcome.value).inc()
+
+
 class Metrics:
     """The process's metrics, in a registry of their own."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        build = self._gauge("gateway_build_info", "Always 1.", "version", "python")
-        build.labels(version, platform.python_version()).set(1)
+        self._tell_build(version)
         self._requests = self._counter(
             "gateway_http_requests_total",
             "HTTP requests answered, by route template, method and status.",
@@ -124,6 +164,7 @@ class Metrics:
         self._stored_bytes = self._counter(
             "gateway_stored_bytes_total", "Bytes of audio put into storage, by model.", "model"
         )
+        self.guard = GuardMetrics(self._counter)
         self.webhooks = WebhookMetrics(self.registry)
         self.scrape_incomplete = self._counter(
             "gateway_scrapes_incomplete_total",
@@ -134,6 +175,10 @@ class Metrics:
         )
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._show_from_the_start()
+
+    def _tell_build(self, version: str) -> None:
+        build = self._gauge("gateway_build_info", "Always 1.", "version", "python")
+        build.labels(version, platform.python_version()).set(1)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, labels, registry=self.registry)

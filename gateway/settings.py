@@ -24,6 +24,12 @@ ADMIN_TOKEN_CHARS = 32
 _KEY_PREFIX = "mg_"
 
 
+#: Proxies in a row that can be told apart.
+MOST_PROXIES = 20
+
+Network = IPv4Network | IPv6Network
+
+
 class Settings(BaseSettings):
     """Frozen; unknown ``GATEWAY_*`` names are the command line's to refuse (see `unknown_names`)."""
 
@@ -148,6 +154,23 @@ class Settings(BaseSettings):
         description="Networks (CIDR, comma-separated) that webhooks may reach although private, and then "
         "without TLS too.",
     )
+    reads_per_minute: int = Field(
+        1200, ge=0, description="GET requests under `/api` a minute with one key; 0 is no limit."
+    )
+    bad_keys_per_minute: int = Field(
+        60, ge=0, description="Requests without a valid key a minute from one address; 0 is no limit."
+    )
+    limits_url: SecretStr = Field(
+        SecretStr(""),
+        description="`redis://`, `rediss://` or `unix://`: all instances count there; empty: each in memory.",
+    )
+    limits_on_error: Literal["allow", "refuse"] = Field(
+        "allow", description="What becomes of requests that Redis did not count in time; `refuse` is a 503."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Proxies in front: how many, or their networks (CIDR, commas); Cloud Run is `1`.",
+    )
     grace_s: float = Field(
         8.0, ge=0, description="Seconds to finish running work after SIGTERM; Cloud Run kills at 10."
     )
@@ -195,6 +218,19 @@ class Settings(BaseSettings):
             raise ValueError("GATEWAY_STORAGE_URL must begin with file:/// or gs://")
         return self
 
+    @field_validator("limits_url")
+    @classmethod
+    def _is_of_redis(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and not _names_redis(url.get_secret_value()):
+            raise ValueError("write redis://HOST:PORT/NUMBER, rediss://HOST:PORT/NUMBER or unix:///PATH")
+        return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_proxies(cls, text: str) -> str:
+        parse_proxies(text)
+        return text
+
     @property
     def effective_database_url(self) -> str:
         """With its password: for those who open it. `printable_url` is for people."""
@@ -206,7 +242,7 @@ class Settings(BaseSettings):
         return sqlite_path(self.effective_database_url)
 
     @property
-    def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+    def webhook_networks(self) -> tuple[Network, ...]:
         return _networks(self.webhook_allow)
 
     @property
@@ -257,6 +293,31 @@ class Settings(BaseSettings):
                 )
             )
         return tuple(found)
+
+
+def parse_proxies(text: str) -> int | tuple[Network, ...]:
+    """How many proxies stand in front, or the networks they are in. Raises `ValueError`."""
+    if not text.strip():
+        return 0
+    if text.strip().isdecimal():
+        hops = int(text)
+        if hops > MOST_PROXIES:
+            raise ValueError(f"at most {MOST_PROXIES} proxies in a row")
+        return hops
+    return _networks(text)
+
+
+def _names_redis(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return parts.hostname is None and len(parts.path) > 1
+    number = parts.path.removeprefix("/")
+    is_place = bool(parts.hostname) and port != 0 and (not number or number.isdecimal())
+    return parts.scheme in {"redis", "rediss"} and is_place
 
 
 def _micros(usd: str, default_micros: int) -> int:
@@ -313,7 +374,7 @@ def _names_database(url: str) -> bool:
     return rest.partition("?")[0] != "" and not ("?" in place or "@" in rest or "#" in url)
 
 
-def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+def _networks(text: str) -> tuple[Network, ...]:
     """Raises `ValueError`."""
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 

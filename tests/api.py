@@ -173,6 +173,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
     server = _Server(config)

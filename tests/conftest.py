@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from tests.databases import (
 )
 from tests.emulator import RunningEmulator, start_emulator
 from tests.postgres import Server, start_postgres
+from tests.redis import RunningRedis, start_redis, why_unavailable
 from tests.secrecy import Watch, WatchedLog
 from tests.shell import Shell, TenantShell
 from tests.specification import Specification
@@ -199,6 +201,22 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     async with open_services(settings) as opened:
         yield opened
         await opened.drain()
+
+
+@pytest.fixture(scope="session")
+def _redis_process() -> Iterator[RunningRedis]:
+    if reason := why_unavailable():
+        pytest.skip(reason)
+    # A socket's path is short: the directories of tests may be too deep for one.
+    with tempfile.TemporaryDirectory() as directory, start_redis(Path(directory)) as redis:
+        yield redis
+
+
+@pytest.fixture
+def redis(_redis_process: RunningRedis) -> RunningRedis:
+    """A Redis with nothing in it. A test that kills it starts it again."""
+    _redis_process.command("FLUSHALL")
+    return _redis_process
 
 
 # The command line

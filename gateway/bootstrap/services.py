@@ -17,6 +17,8 @@ import httpx
 from gateway import __version__
 from gateway.accounts.authentication import Authenticator
 from gateway.accounts.books import Books
+from gateway.accounts.counts import open_counts
+from gateway.accounts.guard import Guard, GuardPolicy
 from gateway.accounts.keyring import Keyring
 from gateway.accounts.lastuse import LastUse
 from gateway.accounts.tenants import Tenants
@@ -87,6 +89,7 @@ class Services:
     standings: Standings
     last_use: LastUse
     authenticator: Authenticator
+    guard: Guard
     tasks: TaskService
     archive: TaskArchive
     runner: Runner
@@ -216,6 +219,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             standings=Standings(database, catalog, clock, defaults, emulated=settings.emulated),
             last_use=last_use,
             authenticator=authenticator,
+            guard=_open_guard(settings, metrics, clock, stack),
             tasks=tasks,
             archive=office.archive,
             runner=runner,
@@ -226,6 +230,16 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             signals=signals,
             new_id=new_id,
         )
+
+
+def _open_guard(settings: Settings, metrics: Metrics, clock: Clock, stack: AsyncExitStack) -> Guard:
+    policy = GuardPolicy(
+        settings.reads_per_minute, settings.bad_keys_per_minute, settings.limits_on_error == "refuse"
+    )
+    url = settings.limits_url.get_secret_value()
+    guard = Guard(partial(open_counts, url, clock), policy, metrics.guard, clock)
+    stack.push_async_callback(guard.close)
+    return guard
 
 
 def _make_runner(

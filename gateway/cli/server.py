@@ -14,14 +14,15 @@ from pathlib import Path
 
 import click
 import uvicorn
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.accounts.admins import AdminTokens
 from gateway.bootstrap.services import Services, open_services
 from gateway.errors import ConfigurationError
-from gateway.settings import Settings, printable_url
+from gateway.settings import Settings, parse_proxies, printable_url
 from gateway.web.account import AccountApi
+from gateway.web.addresses import ClientAddresses
 from gateway.web.admin.keys import KeysApi
 from gateway.web.admin.money import MoneyApi
 from gateway.web.admin.routes import AdminApi
@@ -200,7 +201,7 @@ def _end_on_signals(servers: Sequence[uvicorn.Server], services: Services) -> Ca
 
 def _apis(settings: Settings, services: Services) -> Apis:
     checks = {"database": services.check_database, "storage": services.storage.check}
-    callers = Callers(services.authenticator)
+    callers = Callers(services.authenticator, services.guard, _addresses(settings))
     return Apis(
         music=MusicApi(
             callers,
@@ -227,7 +228,7 @@ def _apis(settings: Settings, services: Services) -> Apis:
 def _admin_api(settings: Settings, services: Services) -> AdminApi:
     return AdminApi(
         admins=AdminTokens(settings.admin_tokens),
-        source_of=_peer,
+        source_of=_addresses(settings).seen,
         tenants=TenantsApi(services.tenants),
         keys=KeysApi(services.keyring, services.clock),
         money=MoneyApi(services.books, services.usage),
@@ -235,10 +236,8 @@ def _admin_api(settings: Settings, services: Services) -> AdminApi:
     )
 
 
-def _peer(scope: Scope) -> str:
-    """The address at the other end of the connection."""
-    client = scope.get("client")
-    return client[0] if client else "unknown"
+def _addresses(settings: Settings) -> ClientAddresses:
+    return ClientAddresses(parse_proxies(settings.trusted_proxies))
 
 
 def read_specification() -> bytes:

@@ -111,6 +111,16 @@ def test_every_route_is_documented_and_the_reverse(
     assert served == documented | implied
 
 
+def test_every_call_with_a_key_may_be_told_to_slow_down(specification: Specification) -> None:
+    """The abuse guard stands before all of them."""
+    for path, method in specification.operations():
+        if path.startswith("/api/"):
+            pointer = f"/paths/{path.replace('/', '~1')}/{method.lower()}/responses"
+            answer, _ = specification.resolve(specification.at(pointer).get("429", {}), "")
+            problem = answer["content"]["application/problem+json"]["schema"]["allOf"][1]
+            assert "slow_down" in problem["properties"]["code"]["enum"], (path, method)
+
+
 # Requests
 
 

@@ -13,7 +13,6 @@ from gateway.db import work
 from gateway.model import AudioFormat, BudgetWindow, KeyMode, ModelKind, Scope
 from gateway.settings import Settings
 from gateway.web.account import AccountApi
-from gateway.web.callers import Callers
 from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller
 from tests.factories import ACT
 from tests.specification import Specification
@@ -309,7 +308,7 @@ async def test_models_of_google_are_not_emulated(
 ) -> None:
     real = make_apis(settings, services)
     services.standings._emulated = False
-    api = AccountApi(Callers(services.authenticator), services.standings, services.usage)
+    api = AccountApi(real.music._callers, services.standings, services.usage)
     app = make_app(real.__class__(**{**_fields(real), "account": api}), services)
     transport = httpx.ASGITransport(app)
     async with checked_client(specification, transport=transport, base_url=BASE_URL) as client:
