@@ -7,10 +7,12 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
+from gateway.messages import TryOutcome
 from gateway.model import KeyMode, ModelKind, TaskState
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15, 30, 60, 120, 300)
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+_WEBHOOK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 3600, 21_600, 86_400)
 _UPSTREAM_BUCKETS = (0.05, 0.25, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 120, 180, 300)
 
 
@@ -39,6 +41,34 @@ class CallMetrics:
     def on_call(self, kind: ModelKind, outcome: str, seconds: float, size_bytes: int) -> None:  # noqa: ARG002
         """``outcome`` knows nothing of storage: `Metrics.call_ended` is told the whole one."""
         self._metrics.answered(kind, self._mode, seconds, size_bytes)
+
+
+class WebhookMetrics:
+    """What the pump does, and what it has before it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._tries = Counter(
+            "gateway_webhook_tries_total",
+            "Tries of webhook deliveries, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "gateway_webhook_seconds",
+            "Seconds from an event to its delivery, replays apart.",
+            registry=registry,
+            buckets=_WEBHOOK_BUCKETS,
+        )
+        self.pending = Gauge(
+            "gateway_webhooks_pending",
+            "Webhook deliveries that are due or wait for another try.",
+            registry=registry,
+        )
+        for outcome in TryOutcome:
+            self._tries.labels(outcome.value)
+
+    def tried(self, outcome: TryOutcome) -> None:
+        self._tries.labels(outcome.value).inc()
 
 
 class Metrics:
@@ -94,6 +124,7 @@ class Metrics:
         self._stored_bytes = self._counter(
             "gateway_stored_bytes_total", "Bytes of audio put into storage, by model.", "model"
         )
+        self.webhooks = WebhookMetrics(self.registry)
         self.scrape_incomplete = self._counter(
             "gateway_scrapes_incomplete_total",
             "Scrapes that had to leave the queue out because the database did not answer.",

@@ -4,6 +4,7 @@ The environment variable is ``GATEWAY_`` plus the name in capitals, except HOST,
 STORAGE_EMULATOR_HOST, which the world has named already.
 """
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
@@ -101,7 +102,8 @@ class Settings(BaseSettings):
     signing_secret: SecretStr | None = Field(
         None,
         min_length=32,
-        description="Signs local audio URLs; made and kept under GATEWAY_DATA_DIR when absent.",
+        description="Signs local audio URLs and derives the secrets of webhooks; made and kept under "
+        "GATEWAY_DATA_DIR when absent.",
     )
     public_url: str = Field(
         "",
@@ -141,6 +143,11 @@ class Settings(BaseSettings):
     default_max_queued: int = Field(
         100, ge=1, description="Queued tasks of a tenant that names no limit of its own."
     )
+    webhook_allow: str = Field(
+        "",
+        description="Networks (CIDR, comma-separated) that webhooks may reach although private, and then "
+        "without TLS too.",
+    )
     grace_s: float = Field(
         8.0, ge=0, description="Seconds to finish running work after SIGTERM; Cloud Run kills at 10."
     )
@@ -174,6 +181,13 @@ class Settings(BaseSettings):
             raise ValueError("GATEWAY_ADMIN_PORT is PORT already; leave it 0 to serve both there")
         return self
 
+    @field_validator("webhook_allow")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        # Its own words name the part and what is wrong with it, such as bits beyond the mask.
+        _networks(value)
+        return value
+
     @model_validator(mode="after")
     def _known_schemes(self) -> "Settings":
         _check_database_url(self.database_url.get_secret_value())
@@ -190,6 +204,10 @@ class Settings(BaseSettings):
     def database_path(self) -> Path | None:
         """The file; None on PostgreSQL."""
         return sqlite_path(self.effective_database_url)
+
+    @property
+    def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return _networks(self.webhook_allow)
 
     @property
     def effective_public_url(self) -> str:
@@ -293,6 +311,11 @@ def _names_database(url: str) -> bool:
     except ValueError:
         return False
     return rest.partition("?")[0] != "" and not ("?" in place or "@" in rest or "#" in url)
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Raises `ValueError`."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def variable_name(field: str) -> str:

@@ -17,7 +17,7 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.cli.server import _apis
 from gateway.settings import Settings
 from gateway.web.app import Apis, create_app

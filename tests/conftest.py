@@ -12,7 +12,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db.engine import Database
 from gateway.db.sqlite import SqliteDatabase
 from gateway.settings import Settings
@@ -198,7 +198,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     """A whole gateway without its HTTP server. The worker is not started: a test that wants it does that."""
     async with open_services(settings) as opened:
         yield opened
-        await opened.runner.drain()
+        await opened.drain()
 
 
 # The command line

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Scope
 
 from gateway import __version__
 from gateway.accounts.admins import AdminTokens
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, printable_url
 from gateway.web.account import AccountApi
@@ -34,6 +34,7 @@ from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
 from gateway.web.operations import OperationsApi
 from gateway.web.protocol import protocol_class
+from gateway.web.webhooks import WebhookApi
 
 logger = logging.getLogger("gateway")
 
@@ -106,6 +107,7 @@ async def serve(
             servers = _servers(settings, services, listener, admin_listener, announce)
             drained = _end_on_signals([server for server, _ in servers], services)
             services.runner.start()
+            services.pump.start()
             services.chores.start()
             lag = asyncio.create_task(_measure_lag(services))
             logger.info("gateway %s is up", __version__, extra=_facts(settings))
@@ -183,11 +185,11 @@ def _end_on_signals(servers: Sequence[uvicorn.Server], services: Services) -> Ca
         for server in servers:
             server.should_exit = True
         services.signals.drain()
-        draining.append(asyncio.create_task(services.runner.drain()))
+        draining.append(asyncio.create_task(services.drain()))
 
     async def drained() -> None:
         if not draining:
-            draining.append(asyncio.create_task(services.runner.drain()))
+            draining.append(asyncio.create_task(services.drain()))
         await draining[0]
 
     loop = asyncio.get_running_loop()
@@ -208,7 +210,14 @@ def _apis(settings: Settings, services: Services) -> Apis:
             wait_s=settings.wait_s,
         ),
         account=AccountApi(callers, services.standings, services.usage),
-        operations=OperationsApi(checks, services.count_waiting, services.metrics, read_specification()),
+        operations=OperationsApi(
+            checks,
+            services.count_waiting,
+            services.count_pending,
+            services.metrics,
+            read_specification(),
+        ),
+        webhooks=WebhookApi(callers, services.webhooks, services.clock),
         front=FrontPage(public_url=settings.effective_public_url, emulated=settings.emulated),
         files=FileApi(services.files) if services.files else None,
         admin=None if settings.admin_port or settings.admin_api == "off" else _admin_api(settings, services),

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.errors import ErrorCode, GatewayError
 from gateway.model import BudgetWindow, KeyMode, Scope
 from gateway.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.db import work
 from gateway.model import AudioFormat, BudgetWindow, KeyMode, ModelKind, Scope
 from gateway.settings import Settings

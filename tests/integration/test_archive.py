@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.db import archive, work
 from gateway.db.engine import Database, Tx
 from gateway.errors import ErrorCode, NotFound, Unavailable
@@ -106,7 +106,9 @@ async def test_a_tenant_or_key_that_is_none_is_told_as_such(desk: TaskArchive, w
         (TaskFilter(key_id="k"), "ix_tasks_key_id_created_at_ms"),
     ],
 )
-async def test_a_page_is_found_along_an_index(database: Database, wanted: TaskFilter, index: str) -> None:
+async def test_a_page_is_found_along_an_index(
+    sqlite_database: Database, wanted: TaskFilter, index: str
+) -> None:
     """Whatever there is: a page costs what a page holds."""
     plans: list[str] = []
 
@@ -120,7 +122,7 @@ async def test_a_page_is_found_along_an_index(database: Database, wanted: TaskFi
         archive.list_tasks(tx, wanted, before=Place(NOW_MS, "task_1"), limit=10)
         sa.event.remove(tx.engine, "before_cursor_execute", explain)
 
-    await database.read(look)
+    await sqlite_database.read(look)
     assert index in plans[0], plans
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import (
+from gateway.bootstrap.ground import signing_secret
+from gateway.bootstrap.services import (
     SystemClock,
     migrate,
     open_database,
     open_office,
     open_services,
-    signing_secret,
 )
 from gateway.errors import ConfigurationError, GatewayError, StorageError
 from gateway.model import KeyMode, ModelKind
@@ -280,7 +280,7 @@ _SERVING = """
 import asyncio, sys
 from pathlib import Path
 import gateway.cli.serve
-from gateway.bootstrap import open_services
+from gateway.bootstrap.services import open_services
 from gateway.settings import Settings
 
 async def main():

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.metrics import Metrics
 from gateway.settings import Settings
 from gateway.web.app import Apis, create_app

@@ -254,3 +254,19 @@ def test_a_misspelt_name_is_noticed() -> None:
 
 def test_every_name_is_known() -> None:
     assert unknown_names({variable_name(field): "" for field in Settings.model_fields}) == ()
+
+
+def test_networks_for_webhooks_are_none_unless_named() -> None:
+    assert Settings().webhook_networks == ()
+    named = Settings(webhook_allow=" 10.20.0.0/16, fd00::/8 ,127.0.0.1,")
+    assert [str(network) for network in named.webhook_networks] == [
+        "10.20.0.0/16",
+        "fd00::/8",
+        "127.0.0.1/32",
+    ]
+
+
+@pytest.mark.parametrize("value", ["localhost", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8;127.0.0.1"])
+def test_what_is_no_network_is_told(value: str) -> None:
+    with pytest.raises(ValidationError, match="webhook_allow"):
+        Settings(webhook_allow=value)
