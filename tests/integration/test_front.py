@@ -1,5 +1,7 @@
 """The page at /."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 from starlette.types import ASGIApp
@@ -18,7 +20,7 @@ def apis(settings: Settings, services: Services) -> Apis:
 
 
 def page_app(apis: Apis, front: FrontPage) -> ASGIApp:
-    changed = Apis(music=apis.music, operations=apis.operations, front=front, files=None)
+    changed = replace(apis, front=front)
     return create_app(changed, Metrics("0"), lambda: "request-0001")
 
 
