@@ -39,10 +39,10 @@ _BALANCES = sa.select(balances.c.period, balances.c.held_micros, balances.c.spen
 _HOLD = Prepared(
     sa.select(ledger).where(ledger.c.task_id == sa.bindparam("task_id"), ledger.c.kind == "hold")
 )
+_PUT_BUDGET = Upsert(budgets, key=("tenant_id", "window"), change=("limit_micros",))
 _APPEND_ENTRY = sa.insert(ledger).returning(ledger.c.id)
 _ENTRY = sa.select(ledger).where(ledger.c.id == sa.bindparam("number"))
 _OF_TASK = sa.select(ledger).where(ledger.c.task_id == sa.bindparam("of_task")).order_by(ledger.c.id)
-_PUT_BUDGET = Upsert(budgets, key=("tenant_id", "window"), change=("limit_micros",))
 _NEWEST = sa.select(ledger).limit(sa.bindparam("at_most"))
 _DROP_BUDGET = sa.delete(budgets).where(
     budgets.c.tenant_id == _tenant_id, budgets.c.window == sa.bindparam("window")
