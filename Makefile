@@ -1,5 +1,5 @@
 # `make` lists the targets. Everything is installed into .venv from hash-locked files; nothing else on the
-# machine is changed, except that `setup-dev` adds the Debian packages that the image tests need, and `bench` wrk.
+# machine is changed, except that `setup-dev` adds the Debian packages that some tests need, and `bench` wrk.
 
 PYTHON ?= python3
 VENV := .venv
@@ -107,13 +107,15 @@ $$sudo apt-get update -qq; \
 $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
 endef
 
-# The image tests build the Dockerfile for real. Where that cannot be (no apt-get, no rights) the other tests
-# still run, and those say what they miss.
-SYSTEM_PACKAGES := buildah debootstrap debian-archive-keyring
+# The image tests build the Dockerfile for real, and the abuse guard's count in a real Redis. Where that cannot be
+# (no apt-get, no rights) the other tests still run, and those say what they miss.
+SYSTEM_PACKAGES := buildah debootstrap debian-archive-keyring redis-server
+SYSTEM_COMMANDS := buildah debootstrap redis-server
 $(STAMPS)/system: Makefile
 	@set -e; mkdir -p $(STAMPS); \
-	if command -v buildah >/dev/null && command -v debootstrap >/dev/null; then touch $@; exit 0; fi; \
-	$(call INSTALL_PACKAGES,$(SYSTEM_PACKAGES),The image tests need,they will not run); \
+	missing=; for name in $(SYSTEM_COMMANDS); do command -v $$name >/dev/null || missing=$$name; done; \
+	if [ -z "$$missing" ]; then touch $@; exit 0; fi; \
+	$(call INSTALL_PACKAGES,$(SYSTEM_PACKAGES),Some tests need,they will not run); \
 	touch $@
 
 # The load generator. Without it the benchmark says which measurements are left.

@@ -12,7 +12,7 @@
     ├── Conflict                it contradicts what is there already
     ├── LimitReached            a limit of the key or tenant; says when to come back
     ├── BudgetSpent             the price does not fit into what is left; says when that starts anew
-    ├── Unavailable             ours to mend (database, storage, draining); come back soon
+    ├── Unavailable             ours to mend (database, storage, limits, draining); come back soon
     ├── UpstreamError           one attempt at the provider went wrong; see ``AttemptFault``
     └── ConfigurationError      the operator's mistake; raised at start, never while serving
 
@@ -53,7 +53,9 @@ class ErrorCode(StrEnum):
     BUDGET_SPENT = "budget_spent"
     RATE_LIMITED = "rate_limited"
     QUEUE_FULL = "queue_full"
+    SLOW_DOWN = "slow_down"
     DATABASE_UNAVAILABLE = "database_unavailable"
+    LIMITS_UNAVAILABLE = "limits_unavailable"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     INTERNAL_ERROR = "internal_error"
     # Below: why a *task* failed (`task.error.code`); never an HTTP status of the caller's request.

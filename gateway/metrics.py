@@ -1,16 +1,18 @@
 """Every Prometheus metric, declared once, with closed label values."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
+from gateway.messages import TryOutcome
 from gateway.model import KeyMode, ModelKind, TaskState
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15, 30, 60, 120, 300)
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+_WEBHOOK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 3600, 21_600, 86_400)
 _UPSTREAM_BUCKETS = (0.05, 0.25, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 120, 180, 300)
 
 
@@ -41,14 +43,82 @@ class CallMetrics:
         self._metrics.answered(kind, self._mode, seconds, size_bytes)
 
 
+class WebhookMetrics:
+    """What the pump does, and what it has before it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._tries = Counter(
+            "gateway_webhook_tries_total",
+            "Tries of webhook deliveries, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "gateway_webhook_seconds",
+            "Seconds from an event to its delivery, replays apart.",
+            registry=registry,
+            buckets=_WEBHOOK_BUCKETS,
+        )
+        self.pending = Gauge(
+            "gateway_webhooks_pending",
+            "Webhook deliveries that are due or wait for another try.",
+            registry=registry,
+        )
+        for outcome in TryOutcome:
+            self._tries.labels(outcome.value)
+
+    def tried(self, outcome: TryOutcome) -> None:
+        self._tries.labels(outcome.value).inc()
+
+
+class GuardName(StrEnum):
+    """What the abuse guard counts; also the name of the limit in RateLimit headers."""
+
+    READS = "reads"
+    BAD_KEYS = "bad_keys"
+
+
+class Uncounted(StrEnum):
+    """What became of a request that the abuse guard could not count."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+
+
+class GuardMetrics:
+    """What the abuse guard refused, and what it could not count. ``counter`` makes counters."""
+
+    def __init__(self, counter: Callable[..., Counter]) -> None:
+        self._refused = counter(
+            "gateway_guard_refused_total",
+            "Requests refused by the abuse guard, by what it guards: reads, or bad_keys.",
+            "guard",
+        )
+        self._uncounted = counter(
+            "gateway_guard_uncounted_total",
+            "Requests that the abuse guard could not count, by guard and by what became of them.",
+            "guard",
+            "outcome",
+        )
+        for guard in GuardName:
+            self._refused.labels(guard.value)
+            for outcome in Uncounted:
+                self._uncounted.labels(guard.value, outcome.value)
+
+    def refused(self, guard: GuardName) -> None:
+        self._refused.labels(guard.value).inc()
+
+    def not_counted(self, guard: GuardName, outcome: Uncounted) -> None:
+        self._uncounted.labels(guard.value, outcome.value).inc()
+
+
 class Metrics:
     """The process's metrics, in a registry of their own."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        build = self._gauge("gateway_build_info", "Always 1.", "version", "python")
-        build.labels(version, platform.python_version()).set(1)
+        self._tell_build(version)
         self._requests = self._counter(
             "gateway_http_requests_total",
             "HTTP requests answered, by route template, method and status.",
@@ -94,6 +164,8 @@ class Metrics:
         self._stored_bytes = self._counter(
             "gateway_stored_bytes_total", "Bytes of audio put into storage, by model.", "model"
         )
+        self.guard = GuardMetrics(self._counter)
+        self.webhooks = WebhookMetrics(self.registry)
         self.scrape_incomplete = self._counter(
             "gateway_scrapes_incomplete_total",
             "Scrapes that had to leave the queue out because the database did not answer.",
@@ -103,6 +175,10 @@ class Metrics:
         )
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._show_from_the_start()
+
+    def _tell_build(self, version: str) -> None:
+        build = self._gauge("gateway_build_info", "Always 1.", "version", "python")
+        build.labels(version, platform.python_version()).set(1)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, labels, registry=self.registry)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 
 MICROS_PER_USD = 1_000_000
@@ -25,6 +26,14 @@ def format_usd(micros: int) -> str:
     sign, micros = ("-", -micros) if micros < 0 else ("", micros)
     whole, fraction = divmod(micros, MICROS_PER_USD)
     return f"{sign}{whole}.{f'{fraction:06d}'.rstrip('0').ljust(2, '0')}"
+
+
+def format_time(ms: int | None) -> str | None:
+    """A moment, in milliseconds since the Unix epoch, as RFC 3339 has it, in UTC; None stays None."""
+    if ms is None:
+        return None
+    seconds, rest_ms = divmod(ms, 1000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest_ms:03d}Z"
 
 
 class TaskState(StrEnum):

@@ -1,4 +1,4 @@
-"""The four places where the world is slow, costly or random, as the core sees them.
+"""The five places where the world is slow, costly or random, as the core sees them.
 
 Adapters satisfy these structurally; ``gateway.bootstrap`` is the only module that names adapters.
 """
@@ -24,6 +24,31 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How many more hits fit into a window, and in how many seconds another one does if none fits now."""
+
+    remaining: int
+    reset_s: float
+
+
+class Windows(Protocol):
+    """Hits of the last minute, by name: a guard against abuse, not a limit of tasks or of money."""
+
+    async def hit(self, name: str, quota: int, hits: int = 1) -> bool:
+        """Count the hits if all of them still fit into the minute; False, and nothing counted, if not.
+
+        Raises `Unavailable` when the count cannot be had in time.
+        """
+        ...
+
+    async def look(self, name: str, quota: int) -> Window:
+        """Count nothing. Raises `Unavailable` like `hit`."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class TokenSource(Protocol):

@@ -4,6 +4,7 @@ The environment variable is ``GATEWAY_`` plus the name in capitals, except HOST,
 STORAGE_EMULATOR_HOST, which the world has named already.
 """
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +22,12 @@ _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised
 ADMIN_TOKEN_CHARS = 32
 # What an API key begins with: whoever held that key would be an administrator too.
 _KEY_PREFIX = "mg_"
+
+
+#: Proxies in a row that can be told apart.
+MOST_PROXIES = 20
+
+Network = IPv4Network | IPv6Network
 
 
 class Settings(BaseSettings):
@@ -101,7 +108,8 @@ class Settings(BaseSettings):
     signing_secret: SecretStr | None = Field(
         None,
         min_length=32,
-        description="Signs local audio URLs; made and kept under GATEWAY_DATA_DIR when absent.",
+        description="Signs local audio URLs and derives the secrets of webhooks; made and kept under "
+        "GATEWAY_DATA_DIR when absent.",
     )
     public_url: str = Field(
         "",
@@ -141,6 +149,28 @@ class Settings(BaseSettings):
     default_max_queued: int = Field(
         100, ge=1, description="Queued tasks of a tenant that names no limit of its own."
     )
+    webhook_allow: str = Field(
+        "",
+        description="Networks (CIDR, comma-separated) that webhooks may reach although private, and then "
+        "without TLS too.",
+    )
+    reads_per_minute: int = Field(
+        1200, ge=0, description="GET requests under `/api` a minute with one key; 0 is no limit."
+    )
+    bad_keys_per_minute: int = Field(
+        60, ge=0, description="Requests without a valid key a minute from one address; 0 is no limit."
+    )
+    limits_url: SecretStr = Field(
+        SecretStr(""),
+        description="`redis://`, `rediss://` or `unix://`: all instances count there; empty: each in memory.",
+    )
+    limits_on_error: Literal["allow", "refuse"] = Field(
+        "allow", description="What becomes of requests that Redis did not count in time; `refuse` is a 503."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Proxies in front: how many, or their networks (CIDR, commas); Cloud Run is `1`.",
+    )
     grace_s: float = Field(
         8.0, ge=0, description="Seconds to finish running work after SIGTERM; Cloud Run kills at 10."
     )
@@ -174,12 +204,32 @@ class Settings(BaseSettings):
             raise ValueError("GATEWAY_ADMIN_PORT is PORT already; leave it 0 to serve both there")
         return self
 
+    @field_validator("webhook_allow")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        # Its own words name the part and what is wrong with it, such as bits beyond the mask.
+        _networks(value)
+        return value
+
     @model_validator(mode="after")
     def _known_schemes(self) -> "Settings":
         _check_database_url(self.database_url.get_secret_value())
         if self.storage_url and not self.storage_url.startswith(("file:///", "gs://")):
             raise ValueError("GATEWAY_STORAGE_URL must begin with file:/// or gs://")
         return self
+
+    @field_validator("limits_url")
+    @classmethod
+    def _is_of_redis(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and not _names_redis(url.get_secret_value()):
+            raise ValueError("write redis://HOST:PORT/NUMBER, rediss://HOST:PORT/NUMBER or unix:///PATH")
+        return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_proxies(cls, text: str) -> str:
+        parse_proxies(text)
+        return text
 
     @property
     def effective_database_url(self) -> str:
@@ -190,6 +240,10 @@ class Settings(BaseSettings):
     def database_path(self) -> Path | None:
         """The file; None on PostgreSQL."""
         return sqlite_path(self.effective_database_url)
+
+    @property
+    def webhook_networks(self) -> tuple[Network, ...]:
+        return _networks(self.webhook_allow)
 
     @property
     def effective_public_url(self) -> str:
@@ -241,6 +295,40 @@ class Settings(BaseSettings):
         return tuple(found)
 
 
+def parse_proxies(text: str) -> int | tuple[Network, ...]:
+    """How many proxies stand in front, or the networks they are in. Raises `ValueError`."""
+    if not text.strip():
+        return 0
+    if text.strip().isdecimal():
+        hops = int(text)
+        if hops > MOST_PROXIES:
+            raise ValueError(f"at most {MOST_PROXIES} proxies in a row")
+        return hops
+    return _networks(text)
+
+
+def _names_redis(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return parts.hostname is None and len(parts.path) > 1
+    number = parts.path.removeprefix("/")
+    is_place = bool(parts.hostname) and port != 0 and (not number or number.isdecimal())
+    return parts.scheme in {"redis", "rediss"} and is_place
+
+
+def _micros(usd: str, default_micros: int) -> int:
+    return parse_millionths(usd) if usd else default_micros
+
+
+def _split(secret: SecretStr | None) -> tuple[str, ...]:
+    parts = secret.get_secret_value().split(",") if secret is not None else []
+    return tuple(part.strip() for part in parts if part.strip())
+
+
 def sqlite_path(url: str) -> Path | None:
     """The file that a database's URL names; None for PostgreSQL."""
     return Path(url.removeprefix(SQLITE_SCHEME)) if url.startswith(SQLITE_SCHEME) else None
@@ -286,13 +374,9 @@ def _names_database(url: str) -> bool:
     return rest.partition("?")[0] != "" and not ("?" in place or "@" in rest or "#" in url)
 
 
-def _micros(usd: str, default_micros: int) -> int:
-    return parse_millionths(usd) if usd else default_micros
-
-
-def _split(secret: SecretStr | None) -> tuple[str, ...]:
-    parts = secret.get_secret_value().split(",") if secret is not None else []
-    return tuple(part.strip() for part in parts if part.strip())
+def _networks(text: str) -> tuple[Network, ...]:
+    """Raises `ValueError`."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def variable_name(field: str) -> str:

@@ -17,7 +17,7 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.cli.server import _apis
 from gateway.settings import Settings
 from gateway.web.app import Apis, create_app
@@ -173,6 +173,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
     server = _Server(config)

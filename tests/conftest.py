@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db.engine import Database
 from gateway.db.sqlite import SqliteDatabase
 from gateway.settings import Settings
@@ -40,6 +41,7 @@ from tests.databases import (
 )
 from tests.emulator import RunningEmulator, start_emulator
 from tests.postgres import Server, start_postgres
+from tests.redis import RunningRedis, start_redis, why_unavailable
 from tests.secrecy import Watch, WatchedLog
 from tests.shell import Shell, TenantShell
 from tests.specification import Specification
@@ -198,7 +200,23 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     """A whole gateway without its HTTP server. The worker is not started: a test that wants it does that."""
     async with open_services(settings) as opened:
         yield opened
-        await opened.runner.drain()
+        await opened.drain()
+
+
+@pytest.fixture(scope="session")
+def _redis_process() -> Iterator[RunningRedis]:
+    if reason := why_unavailable():
+        pytest.skip(reason)
+    # A socket's path is short: the directories of tests may be too deep for one.
+    with tempfile.TemporaryDirectory() as directory, start_redis(Path(directory)) as redis:
+        yield redis
+
+
+@pytest.fixture
+def redis(_redis_process: RunningRedis) -> RunningRedis:
+    """A Redis with nothing in it. A test that kills it starts it again."""
+    _redis_process.command("FLUSHALL")
+    return _redis_process
 
 
 # The command line

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db import work
 from gateway.db.work import Lease
 from gateway.model import MusicSpec, Principal, Route, Task, TaskState

@@ -2,7 +2,7 @@
 
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.accounts import keys
@@ -58,16 +58,23 @@ class Authenticator:
         # Counts what was forgotten, so that a row read before is not remembered after.
         self._forgotten = 0
 
-    async def authenticate(self, presented: str | None) -> Principal:
+    async def authenticate(
+        self, presented: str | None, before_look_up: Callable[[], Awaitable[None]] | None = None
+    ) -> Principal:
         """Raises `Unauthorized`: the same for a missing, mistyped, unknown or wrong key.
 
         Whoever has the right secret is told whether the key was revoked, has expired or is disabled. A
         secret that a rotation replaced opens until the moment that was stated then.
+
+        ``before_look_up`` is called before the database is asked about a text that was never accepted here;
+        it may wait, or raise.
         """
         candidate = self._candidate(presented) if presented else None
         if candidate is None:
             raise _refusal()
-        credential = (await self._entry(candidate.public_id)).credential
+        if self._well_formed.get(candidate.sha256):
+            before_look_up = None
+        credential = (await self._entry(candidate.public_id, before_look_up)).credential
         now_ms = self._clock.now_ms()
         if not _matches(candidate, credential, now_ms) or credential is None:
             raise _refusal()
@@ -90,11 +97,14 @@ class Authenticator:
             return None
         return self._well_formed.get(keys.hash_key(presented)) or keys.parse(presented)
 
-    async def _entry(self, key_id: str) -> _Entry:
+    async def _entry(self, key_id: str, before_look_up: Callable[[], Awaitable[None]] | None) -> _Entry:
         now_s = self._clock.monotonic_s()
         entry = self._cache.get(key_id)
         if entry is not None and now_s - entry.read_at_s < CACHE_TTL_S:
             return entry
+        if before_look_up is not None:
+            await before_look_up()
+            now_s = self._clock.monotonic_s()
         forgotten = self._forgotten
         row = await self._rows.get(key_id)
         entry = _Entry(row, now_s)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from gateway.bootstrap import Office
+from gateway.bootstrap.services import Office
 from gateway.cli import documents, options
 from gateway.cli.environment import at_office, read_settings
 from gateway.cli.tables import moment, print_json, print_table

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.cli.environment import fail, read_settings
 from gateway.cli.server import bind, serve
 from gateway.companion import start_emulator

@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 from pydantic import ValidationError
 
-from gateway.bootstrap import Office, open_office
+from gateway.bootstrap.services import Office, open_office
 from gateway.errors import ConfigurationError, GatewayError, InvalidRequest
 from gateway.model import Act
 from gateway.settings import Settings, unknown_names, variable_name

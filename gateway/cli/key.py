@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gateway.bootstrap import Office, SystemClock
+from gateway.bootstrap.services import Office, SystemClock
 from gateway.cli import documents, options
 from gateway.cli.environment import at_office, read_settings, this_user
 from gateway.cli.questions import at_terminal, confirm

@@ -2,7 +2,7 @@
 
 import click
 
-from gateway import bootstrap
+from gateway.bootstrap.services import migrate
 from gateway.cli.environment import read_settings, run
 from gateway.settings import printable_url
 
@@ -10,6 +10,6 @@ from gateway.settings import printable_url
 @click.command("migrate")
 def command() -> None:
     settings = read_settings()
-    changed = run(bootstrap.migrate(settings))
+    changed = run(migrate(settings))
     state = "is now" if changed else "was already"
     click.echo(f"{printable_url(settings.effective_database_url)} {state} at this version's schema.")

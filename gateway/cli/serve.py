@@ -5,7 +5,7 @@ import asyncio
 import click
 import uvloop
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.cli.environment import fail, read_settings
 from gateway.cli.server import bind, serve
 from gateway.errors import GatewayError

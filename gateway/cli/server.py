@@ -14,14 +14,15 @@ from pathlib import Path
 
 import click
 import uvicorn
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.accounts.admins import AdminTokens
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.errors import ConfigurationError
-from gateway.settings import Settings, printable_url
+from gateway.settings import Settings, parse_proxies, printable_url
 from gateway.web.account import AccountApi
+from gateway.web.addresses import ClientAddresses
 from gateway.web.admin.keys import KeysApi
 from gateway.web.admin.money import MoneyApi
 from gateway.web.admin.routes import AdminApi
@@ -34,6 +35,7 @@ from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
 from gateway.web.operations import OperationsApi
 from gateway.web.protocol import protocol_class
+from gateway.web.webhooks import WebhookApi
 
 logger = logging.getLogger("gateway")
 
@@ -106,6 +108,7 @@ async def serve(
             servers = _servers(settings, services, listener, admin_listener, announce)
             drained = _end_on_signals([server for server, _ in servers], services)
             services.runner.start()
+            services.pump.start()
             services.chores.start()
             lag = asyncio.create_task(_measure_lag(services))
             logger.info("gateway %s is up", __version__, extra=_facts(settings))
@@ -183,11 +186,11 @@ def _end_on_signals(servers: Sequence[uvicorn.Server], services: Services) -> Ca
         for server in servers:
             server.should_exit = True
         services.signals.drain()
-        draining.append(asyncio.create_task(services.runner.drain()))
+        draining.append(asyncio.create_task(services.drain()))
 
     async def drained() -> None:
         if not draining:
-            draining.append(asyncio.create_task(services.runner.drain()))
+            draining.append(asyncio.create_task(services.drain()))
         await draining[0]
 
     loop = asyncio.get_running_loop()
@@ -198,7 +201,7 @@ def _end_on_signals(servers: Sequence[uvicorn.Server], services: Services) -> Ca
 
 def _apis(settings: Settings, services: Services) -> Apis:
     checks = {"database": services.check_database, "storage": services.storage.check}
-    callers = Callers(services.authenticator)
+    callers = Callers(services.authenticator, services.guard, _addresses(settings))
     return Apis(
         music=MusicApi(
             callers,
@@ -208,7 +211,14 @@ def _apis(settings: Settings, services: Services) -> Apis:
             wait_s=settings.wait_s,
         ),
         account=AccountApi(callers, services.standings, services.usage),
-        operations=OperationsApi(checks, services.count_waiting, services.metrics, read_specification()),
+        operations=OperationsApi(
+            checks,
+            services.count_waiting,
+            services.count_pending,
+            services.metrics,
+            read_specification(),
+        ),
+        webhooks=WebhookApi(callers, services.webhooks, services.clock),
         front=FrontPage(public_url=settings.effective_public_url, emulated=settings.emulated),
         files=FileApi(services.files) if services.files else None,
         admin=None if settings.admin_port or settings.admin_api == "off" else _admin_api(settings, services),
@@ -218,7 +228,7 @@ def _apis(settings: Settings, services: Services) -> Apis:
 def _admin_api(settings: Settings, services: Services) -> AdminApi:
     return AdminApi(
         admins=AdminTokens(settings.admin_tokens),
-        source_of=_peer,
+        source_of=_addresses(settings).seen,
         tenants=TenantsApi(services.tenants),
         keys=KeysApi(services.keyring, services.clock),
         money=MoneyApi(services.books, services.usage),
@@ -226,10 +236,8 @@ def _admin_api(settings: Settings, services: Services) -> AdminApi:
     )
 
 
-def _peer(scope: Scope) -> str:
-    """The address at the other end of the connection."""
-    client = scope.get("client")
-    return client[0] if client else "unknown"
+def _addresses(settings: Settings) -> ClientAddresses:
+    return ClientAddresses(parse_proxies(settings.trusted_proxies))
 
 
 def read_specification() -> bytes:

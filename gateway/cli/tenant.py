@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from gateway.accounts.tenants import Budget
-from gateway.bootstrap import Office, SystemClock
+from gateway.bootstrap.services import Office, SystemClock
 from gateway.cli import documents, options
 from gateway.cli.environment import at_office, read_settings, this_user
 from gateway.cli.money import DOLLARS, DOLLARS_OR_NONE

@@ -1,7 +1,7 @@
 """Tables, constraints, and the reason for each index.
 
 Times are milliseconds since the Unix epoch in UTC; money is millionths of a dollar. Alembic creates these
-in ``migrations/``; a test holds the two to each other.
+in ``migrations/``; a test holds the two to each other. The tables of webhooks are in `webhook_tables`.
 """
 
 from sqlalchemy import (
@@ -317,63 +317,4 @@ idempotency = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     # What is old enough to be forgotten.
     Index(None, "created_at_ms"),
-)
-
-webhook_endpoints = Table(
-    "webhook_endpoints",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
-    Column("url", Text, nullable=False),
-    Column("description", Text, nullable=False),
-    # A JSON list of event types; null takes all.
-    Column("events", Text),
-    # Secrets are derived from the signing secret, the id and this number; none is kept.
-    Column("secret_version", Integer, nullable=False),
-    Column("previous_until_ms", BigInteger),
-    Column("disabled_at_ms", BigInteger),
-    Column("disabled_reason", Text),
-    Column("failing_since_ms", BigInteger),
-    Column("created_at_ms", BigInteger, nullable=False),
-    Index(None, "tenant_id"),
-)
-
-# The outbox: written in the transaction that it tells of. Its id is the message's.
-webhook_deliveries = Table(
-    "webhook_deliveries",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
-    # Null for the address that a request named itself.
-    Column("endpoint_id", ForeignKey("webhook_endpoints.id")),
-    Column("url", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("task_id", ForeignKey("tasks.id")),
-    Column("body", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("attempt_count", Integer, nullable=False),
-    Column("next_attempt_at_ms", BigInteger, nullable=False),
-    Column("lease_token", Text),
-    Column("lease_expires_at_ms", BigInteger),
-    Column("created_at_ms", BigInteger, nullable=False),
-    Column("finished_at_ms", BigInteger),
-    CheckConstraint("state IN ('pending', 'delivered', 'failed')", name="state"),
-    # A tenant's deliveries, newest first.
-    Index(None, "tenant_id", "created_at_ms"),
-)
-# What is due: little, whatever was delivered before.
-index_some(
-    "ix_webhook_deliveries_pending", webhook_deliveries.c.next_attempt_at_ms, where="state = 'pending'"
-)
-
-# Every try of a delivery. What a receiver answered is not kept, only its status.
-webhook_attempts = Table(
-    "webhook_attempts",
-    metadata,
-    Column("delivery_id", ForeignKey("webhook_deliveries.id"), primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("at_ms", BigInteger, nullable=False),
-    Column("duration_ms", BigInteger, nullable=False),
-    Column("status", Integer),
-    Column("error", Text),
 )

@@ -26,16 +26,18 @@ def hold(tx: Tx, task: Task, periods: Periods) -> Entry:
     return entry
 
 
-def conclude(tx: Tx, task: Task, state: TaskState, *, delivered: int, now_ms: int) -> None:
+def conclude(tx: Tx, task: Task, state: TaskState, *, delivered: int, now_ms: int) -> int:
     """Charge the clips delivered and let go of the rest, in the transaction that ends the task.
 
-    Each entry counts towards the periods of the hold. The database refuses to do it twice.
+    Returns what was charged. Each entry counts towards the periods of the hold. The database refuses to do
+    it twice.
     """
     held = ledger.get_hold(tx, task.id)
     if held is None:
         # Accepted by an older gateway that ran on after the migration, which held in UTC what it found. A
         # task must not fail, after it was paid for, because of that.
         held = hold(tx, task, periods_at(task.created_at_ms, "UTC"))
+    charged_micros = charge_for(task, state, delivered)
     ledger.add_entry(
         tx,
         Entry(
@@ -44,9 +46,10 @@ def conclude(tx: Tx, task: Task, state: TaskState, *, delivered: int, now_ms: in
             task_id=task.id,
             kind=EntryKind.SETTLE if state is TaskState.SUCCEEDED else EntryKind.RELEASE,
             held_micros=-held.held_micros,
-            spent_micros=charge_for(task, state, delivered),
+            spent_micros=charged_micros,
             periods=held.periods,
             at_ms=now_ms,
             actor=_ACTOR,
         ),
     )
+    return charged_micros

@@ -22,6 +22,7 @@ from gateway.tasks.clips import ClipShelf
 from gateway.tasks.cost import cost_of
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.outcome import UNCOUNTED, Again, Finish, Progress, after_call
+from gateway.webhooks.outbox import Announcer
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class Pipeline:
         catalog: Catalog,
         metrics: Metrics,
         clock: Clock,
+        announcer: Announcer,
         new_id: IdMaker,
         jitter: Callable[[], float],
         policy: PipelinePolicy,
@@ -76,6 +78,7 @@ class Pipeline:
         self._catalog = catalog
         self._metrics = metrics
         self._clock = clock
+        self._announcer = announcer
         self._new_id = new_id
         self._jitter = jitter
         self._policy = policy
@@ -262,8 +265,14 @@ class Pipeline:
             if isinstance(what, Finish):
                 work.finish(tx, task_id, token=token, state=what.state, error=what.error, now_ms=now_ms)
                 delivered = work.count_clips(tx, task_id)
-                charging.conclude(tx, lease.task, what.state, delivered=delivered, now_ms=now_ms)
-                return replace(task, state=what.state, error=what.error, finished_at_ms=now_ms)
+                charged_micros = charging.conclude(
+                    tx, lease.task, what.state, delivered=delivered, now_ms=now_ms
+                )
+                ended = replace(task, state=what.state, error=what.error, finished_at_ms=now_ms)
+                self._announcer.announce_task(
+                    tx, ended, clips=delivered, charged_micros=charged_micros, now_ms=now_ms
+                )
+                return ended
             not_before_ms = now_ms + round(what.delay_s * 1000)
             work.requeue(
                 tx, task_id, token=token, not_before_ms=not_before_ms, reason=what.reason, now_ms=now_ms

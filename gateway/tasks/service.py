@@ -16,6 +16,7 @@ from gateway.tasks.runner import Runner
 from gateway.tasks.signals import Signals, Watch
 from gateway.tasks.snapshots import Snapshot, Snapshots
 from gateway.tasks.submission import Submission
+from gateway.webhooks.addresses import AddressPolicy
 
 # A task may end in another process: look at least this often while waiting.
 _LOOK_EVERY_S = 2.0
@@ -53,6 +54,7 @@ class TaskService:
         clock: Clock,
         new_id: IdMaker,
         count_calls: Callable[[ModelKind, MusicSpec], int],
+        addresses: AddressPolicy,
         policy: TaskPolicy,
     ) -> None:
         self._database = database
@@ -64,6 +66,7 @@ class TaskService:
         self._clock = clock
         self._new_id = new_id
         self._count_calls = count_calls
+        self._addresses = addresses
         self._policy = policy
         self._snapshots = Snapshots(database)
 
@@ -96,6 +99,8 @@ class TaskService:
             raise _test_keys_off()
         deployment = self._catalog.choose(submission.route, submission.model, principal.allowed_models)
         spec = fit(submission.spec, submission.route, deployment)
+        if submission.webhook_url is not None:
+            self._addresses.check_url(submission.webhook_url, "webhook_url")
         now_ms = self._clock.now_ms()
         task = Task(
             id=self._new_id("task"),
@@ -110,6 +115,7 @@ class TaskService:
             created_at_ms=now_ms,
             emulated=test or self._policy.emulated,
             test=test,
+            webhook_url=submission.webhook_url,
             request_id=submission.request_id,
             traceparent=submission.traceparent,
         )

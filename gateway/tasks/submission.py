@@ -18,6 +18,7 @@ class Submission:
     """A validated request. ``model`` is None to take the route's own choice.
 
     ``idempotency_key`` is the caller's name for this piece of work: a repeat joins what came of it.
+    ``webhook_url`` is to be told of its end.
     """
 
     route: Route
@@ -27,6 +28,7 @@ class Submission:
     request_id: str
     traceparent: str | None
     idempotency_key: str | None = None
+    webhook_url: str | None = None
 
     def name(self, mode: KeyMode) -> RequestName | None:
         """The hashes of the request's name and of all that it asks for; None when it has no name.
@@ -41,6 +43,7 @@ class Submission:
             "model": self.model,
             "spec": asdict(self.spec),
             "metadata": dict(self.metadata),
+            "webhook_url": self.webhook_url,
         }
         fingerprint = hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
         name = f"{_TEST}{self.idempotency_key}" if mode is KeyMode.TEST else self.idempotency_key

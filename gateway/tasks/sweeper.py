@@ -11,6 +11,7 @@ from gateway.model import Task, TaskError, TaskState
 from gateway.ports import Clock
 from gateway.tasks import charging
 from gateway.tasks.signals import Signals
+from gateway.webhooks.outbox import Announcer
 
 #: How long the name of a request is remembered, at least; published in openapi.yaml.
 NAMES_KEPT_S = 48 * 3600
@@ -23,8 +24,11 @@ _TOO_LATE = TaskError(
 class Sweeper:
     """Works in small transactions, so that nobody waits for it. Each pass raises `Unavailable`."""
 
-    def __init__(self, database: Database, signals: Signals, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, announcer: Announcer, signals: Signals, metrics: Metrics, clock: Clock
+    ) -> None:
         self._database = database
+        self._announcer = announcer
         self._signals = signals
         self._metrics = metrics
         self._clock = clock
@@ -36,7 +40,7 @@ class Sweeper:
             ids = await self._database.read(partial(sweeps.list_overdue, now_ms=now_ms, at_most=_AT_ONCE))
             if not ids:
                 return
-            for task in await self._database.write(partial(_expire_all, ids, now_ms)):
+            for task in await self._database.write(partial(self._expire_all, ids, now_ms)):
                 self._metrics.task_changed(task.model, TaskState.EXPIRED, task.mode)
                 self._signals.ended(task.id, task)
 
@@ -47,13 +51,13 @@ class Sweeper:
         while await self._database.write(forget) == _AT_ONCE:
             pass
 
-
-def _expire_all(ids: tuple[str, ...], now_ms: int, tx: Tx) -> list[Task]:
-    lock_tenants_of_tasks(tx, ids)
-    expired = []
-    for task_id in ids:
-        task = sweeps.expire_waiting(tx, task_id, error=_TOO_LATE, now_ms=now_ms)
-        if task is not None:
-            charging.conclude(tx, task, TaskState.EXPIRED, delivered=0, now_ms=now_ms)
-            expired.append(task)
-    return expired
+    def _expire_all(self, ids: tuple[str, ...], now_ms: int, tx: Tx) -> list[Task]:
+        lock_tenants_of_tasks(tx, ids)
+        expired = []
+        for task_id in ids:
+            task = sweeps.expire_waiting(tx, task_id, error=_TOO_LATE, now_ms=now_ms)
+            if task is not None:
+                charged_micros = charging.conclude(tx, task, task.state, delivered=0, now_ms=now_ms)
+                self._announcer.announce_task(tx, task, clips=0, charged_micros=charged_micros, now_ms=now_ms)
+                expired.append(task)
+        return expired

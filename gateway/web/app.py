@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp
+from starlette.routing import Match, Route, Router
+from starlette.types import ASGIApp, Scope
 
 from gateway.metrics import Metrics
 from gateway.web.account import AccountApi
 from gateway.web.admin.routes import AdminApi, gated_routes
 from gateway.web.edge import Edge
-from gateway.web.endpoint import Endpoint
+from gateway.web.endpoint import Endpoint, route
 from gateway.web.files import FileApi
 from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
 from gateway.web.operations import OperationsApi
+from gateway.web.webhooks import WebhookApi
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Apis:
 
     music: MusicApi
     account: AccountApi
+    webhooks: WebhookApi
     operations: OperationsApi
     front: FrontPage
     files: FileApi | None
@@ -46,6 +48,32 @@ def create_admin_app(
     return Edge(router, metrics, new_request_id)
 
 
+class SpelledOut(Route):
+    """An address that is nobody's id: with a method it does not have, no later route is asked."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL else match), child
+
+
+def webhook_routes(api: WebhookApi) -> list[Route]:
+    base = "/api/webhooks"
+    deliveries = f"{base}/deliveries"
+    return [
+        route(base, GET=api.list, POST=api.create),
+        SpelledOut(f"{base}/secret", Endpoint(api.tenant_secret), methods=["GET"]),
+        SpelledOut(f"{base}/rotate-secret", Endpoint(api.rotate_tenant_secret), methods=["POST"]),
+        SpelledOut(deliveries, Endpoint(api.deliveries), methods=["GET"]),
+        SpelledOut(f"{deliveries}/replay-failed", Endpoint(api.replay_failed), methods=["POST"]),
+        SpelledOut(f"{deliveries}/{{delivery_id}}", Endpoint(api.delivery), methods=["GET"]),
+        Route(f"{deliveries}/{{delivery_id}}/replay", Endpoint(api.replay), methods=["POST"]),
+        route(f"{base}/{{endpoint_id}}", GET=api.show, PATCH=api.change, DELETE=api.delete),
+        Route(f"{base}/{{endpoint_id}}/secret", Endpoint(api.secret), methods=["GET"]),
+        Route(f"{base}/{{endpoint_id}}/rotate-secret", Endpoint(api.rotate_secret), methods=["POST"]),
+        Route(f"{base}/{{endpoint_id}}/test", Endpoint(api.test), methods=["POST"]),
+    ]
+
+
 def routes(apis: Apis) -> list[Route]:
     """Every route; the busiest first, since they are tried in order."""
     found = [
@@ -57,6 +85,7 @@ def routes(apis: Apis) -> list[Route]:
         Route("/api/models", Endpoint(apis.account.models), methods=["GET"]),
         *_operations(apis.operations),
         Route("/", Endpoint(apis.front.show), methods=["GET"]),
+        *webhook_routes(apis.webhooks),
     ]
     if apis.files is not None:
         found.append(Route("/files/{name:path}", Endpoint(apis.files.download), methods=["GET"]))

@@ -39,6 +39,15 @@ async def read_json(request: Request, example: str = _EXAMPLE) -> dict[str, Any]
     return parse_object(await _read(request), "The body", example)
 
 
+async def read_json_or_nothing(request: Request) -> dict[str, Any]:
+    """The object in a JSON body, or an empty one where there is no body. Raises `RequestError`."""
+    body = await _read(request)
+    if not body:
+        return {}
+    _require(request, (_JSON,))
+    return parse_object(body, "The body")
+
+
 async def read_fields(request: Request) -> dict[str, Any]:
     """The fields of a JSON, urlencoded or multipart body, integers of forms made numbers.
 

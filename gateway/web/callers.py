@@ -1,30 +1,58 @@
-"""Who is calling: the key in a request's headers, checked, and held to what it may be used for."""
+"""Who is calling: the key in a request's headers, checked, and held to what it may be used for.
+
+The abuse guard stands here, where every request with a key passes.
+"""
+
+from functools import partial
 
 from starlette.requests import Request
 
 from gateway.accounts.authentication import Authenticator
+from gateway.accounts.guard import Guard
 from gateway.errors import Forbidden, Unauthorized
 from gateway.model import Principal, Scope
+from gateway.web.addresses import ClientAddresses
 
 _KEY_PREFIX = "mg_"
+_READS = frozenset({"GET", "HEAD"})
 
 
 class Callers:
     """Turns requests into principals."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, guard: Guard, addresses: ClientAddresses) -> None:
         self._authenticator = authenticator
+        self._guard = guard
+        self._addresses = addresses
 
     async def identify(self, request: Request, scope: Scope) -> Principal:
-        """The caller of a request that needs this scope. Raises `Unauthorized` or `Forbidden`."""
-        principal = await self._authenticator.authenticate(_presented_key(request))
+        """The caller of a request that needs this scope.
+
+        Raises `Unauthorized` or `Forbidden`; `LimitReached`, or `Unavailable`, where the guard stops it.
+        """
+        principal = await self._authenticate(request)
         request.scope["ids"] = {"tenant_id": principal.tenant_id, "key_id": principal.key_id}
+        if request.method in _READS:
+            await self._guard.read(principal.key_id)
         if scope not in principal.scopes:
             raise Forbidden(
                 f"This key does not have the scope {scope.value!r}, which this request needs; "
                 "ask your platform team for it, or use another key."
             )
         return principal
+
+    async def _authenticate(self, request: Request) -> Principal:
+        """A key that is known here costs no thought of its address; only what fails is counted by it."""
+        try:
+            return await self._authenticator.authenticate(
+                _presented_key(request), partial(self._before_look_up, request)
+            )
+        except Unauthorized:
+            await self._guard.bad_key(self._addresses.of(request.scope))
+            raise
+
+    async def _before_look_up(self, request: Request) -> None:
+        await self._guard.before_look_up(self._addresses.of(request.scope))
 
 
 def _presented_key(request: Request) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -33,3 +34,8 @@ class Methods:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self.handlers[scope["method"]](Request(scope, receive, send))
         await response(scope, receive, send)
+
+
+def route(path: str, **handlers: Handler) -> Route:
+    """The route of an address, with a handler for each method."""
+    return Route(path, Methods(handlers), methods=list(handlers))

@@ -85,6 +85,7 @@ class MusicApi:
             request_id=request.scope["request_id"],
             traceparent=_traceparent(request),
             idempotency_key=parse_name(request.headers.getlist(NAME)),
+            webhook_url=body.webhook_url,
         )
         if _is_dry_run(request):
             quote = await self._tasks.quote(principal, submission)

@@ -21,11 +21,13 @@ class OperationsApi:
         self,
         checks: Mapping[str, Check],
         count_waiting: Callable[[], Awaitable[dict[str, int]]],
+        count_pending: Callable[[], Awaitable[int]],
         metrics: Metrics,
         specification: bytes,
     ) -> None:
         self._checks = checks
         self._count_waiting = count_waiting
+        self._count_pending = count_pending
         self._metrics = metrics
         self._specification = specification
 
@@ -45,6 +47,7 @@ class OperationsApi:
     async def metrics(self, request: Request) -> Response:  # noqa: ARG002
         try:
             self._metrics.waiting_counted(await self._count_waiting())
+            self._metrics.webhooks.pending.set(await self._count_pending())
         except GatewayError:
             # The other figures matter most just when the database is away.
             self._metrics.scrape_incomplete.inc()

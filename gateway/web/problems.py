@@ -51,9 +51,11 @@ STATUSES: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.BUDGET_SPENT: (402, "The budget does not cover this"),
     ErrorCode.RATE_LIMITED: (429, "Too many requests"),
     ErrorCode.QUEUE_FULL: (429, "Too many tasks are waiting"),
+    ErrorCode.SLOW_DOWN: (429, "Too many reads or bad keys"),
     ErrorCode.HEADERS_TOO_LARGE: (431, "The headers are too large"),
     ErrorCode.INTERNAL_ERROR: (500, "The gateway made a mistake"),
     ErrorCode.DATABASE_UNAVAILABLE: (503, "The gateway cannot take requests just now"),
+    ErrorCode.LIMITS_UNAVAILABLE: (503, "The gateway cannot count requests just now"),
     ErrorCode.STORAGE_UNAVAILABLE: (503, "Audio storage is out of reach just now"),
     ErrorCode.MODEL_UNAVAILABLE: (503, "No model can serve this"),
 }

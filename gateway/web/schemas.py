@@ -8,6 +8,7 @@ import re
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,6 +23,7 @@ from gateway.accounts import keys
 from gateway.errors import FieldError, InvalidRequest
 from gateway.model import ModelKind, MusicSpec
 from gateway.tasks.catalog import LONGEST_S
+from gateway.webhooks.addresses import URL_CHARS, URL_PATTERN
 
 PROMPT_CHARS = 4000
 METADATA_ENTRIES = 16
@@ -39,7 +41,7 @@ LABEL_PATTERN = f"^{_PLAIN}$"
 TEXT_PATTERN = f"^{_PLAIN}{_VISIBLE}{_PLAIN}$"
 
 
-def _whole_number(value: object) -> object:
+def whole_number(value: object) -> object:
     """JSON has one kind of number: ``41.0`` is an integer (JSON Schema 2020-12, §4.2.3)."""
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         return int(value)
@@ -49,10 +51,10 @@ def _whole_number(value: object) -> object:
 def _text(value: str) -> str:
     if not value.strip():
         raise PydanticCustomError("empty", "is empty; say something")
-    return _label(value)
+    return check_label(value)
 
 
-def _label(value: str) -> str:
+def check_label(value: str) -> str:
     if _CONTROL.search(value):
         raise PydanticCustomError("control_character", "has control characters in it; leave them out")
     if keys.found_in(value):
@@ -62,12 +64,18 @@ def _label(value: str) -> str:
     return value
 
 
-WHOLE = BeforeValidator(_whole_number)
+WHOLE = BeforeValidator(whole_number)
 Duration = Annotated[int, Field(ge=1, le=LONGEST_S), WHOLE]
 SampleCount = Annotated[int, Field(ge=1, le=MAX_SAMPLES), WHOLE]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]
 Text = Annotated[
     str, Field(min_length=1, max_length=PROMPT_CHARS, json_schema_extra={"pattern": TEXT_PATTERN})
+]
+# Where it may lead is the address policy's to say.
+WebhookUrl = Annotated[
+    str,
+    AfterValidator(check_label),
+    Field(max_length=URL_CHARS, json_schema_extra={"pattern": URL_PATTERN}),
 ]
 MetadataName = Annotated[str, Field(min_length=1, max_length=64)]
 MetadataLabel = Annotated[str, Field(max_length=512, json_schema_extra={"pattern": LABEL_PATTERN})]
@@ -79,9 +87,20 @@ def _model_name(*kinds: ModelKind) -> Any:
     return Field(None, min_length=1, max_length=100, json_schema_extra={"enum": names})
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A JSON object that takes its own fields and no other, and none of them as null."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        if value is None:
+            raise PydanticCustomError("null", "must not be null; leave it out instead")
+        return value
+
+
+class _MusicBody(Body):
     prompt: Text
     negative_prompt: Text | None = None
     sampleCount: SampleCount = 1  # noqa: N815 - the documented spelling
@@ -92,13 +111,7 @@ class _Body(BaseModel):
         max_length=METADATA_ENTRIES,
         json_schema_extra={"propertyNames": {"minLength": 1, "maxLength": 64, "pattern": LABEL_PATTERN}},
     )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _given(cls, value: object) -> object:
-        if value is None:
-            raise PydanticCustomError("null", "must not be null; leave it out instead")
-        return value
+    webhook_url: WebhookUrl | None = None
 
     @field_validator("prompt", "negative_prompt")
     @classmethod
@@ -108,10 +121,10 @@ class _Body(BaseModel):
     @field_validator("metadata")
     @classmethod
     def _clean_metadata(cls, value: dict[str, str]) -> dict[str, str]:
-        return {_label(name): _label(label) for name, label in value.items()}
+        return {check_label(name): check_label(label) for name, label in value.items()}
 
 
-class MusicGenerateBody(_Body):
+class MusicGenerateBody(_MusicBody):
     """The body of ``POST /api/music_generate``."""
 
     durationSeconds: Duration = 30  # noqa: N815
@@ -127,7 +140,7 @@ class MusicGenerateBody(_Body):
         )
 
 
-class MusicGenerateLyriaBody(_Body):
+class MusicGenerateLyriaBody(_MusicBody):
     """The body of ``POST /api/music_generate_lyria``."""
 
     def spec(self) -> MusicSpec:
@@ -170,10 +183,12 @@ _ADVICE = {
     "string_type": ("wrong_type", "must be a string."),
     "int_type": ("wrong_type", "must be an integer."),
     "int_from_float": ("wrong_type", "must be a whole number."),
-    "dict_type": ("wrong_type", "must be an object of strings."),
+    "bool_type": ("wrong_type", "must be true or false."),
     "list_type": ("wrong_type", "must be a list."),
+    "dict_type": ("wrong_type", "must be an object of strings."),
     "model_type": ("wrong_type", "must be an object."),
     "string_too_short": ("empty", "is empty; say something."),
+    "too_short": ("empty", "is empty; name at least one."),
 }
 
 

@@ -1,10 +1,9 @@
 """What a task looks like to its caller."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from gateway.model import Clip, Route, Task, TaskState, format_usd
+from gateway.model import Clip, Route, Task, TaskState, format_time, format_usd
 from gateway.ports import SignedUrl
 from gateway.tasks.budget import charge_for
 from gateway.tasks.service import Quote
@@ -92,6 +91,8 @@ def render_request(task: Task) -> dict[str, Any]:
         asked["negative_prompt"] = spec.negative_prompt
     if spec.seed is not None:
         asked["seed"] = spec.seed
+    if task.webhook_url is not None:
+        asked["webhook_url"] = task.webhook_url
     return asked
 
 
@@ -108,7 +109,4 @@ def _warnings(task: Task) -> list[str]:
 
 
 def timestamp(ms: int | None) -> str | None:
-    if ms is None:
-        return None
-    seconds, rest_ms = divmod(ms, 1000)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest_ms:03d}Z"
+    return format_time(ms)

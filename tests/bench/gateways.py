@@ -25,7 +25,8 @@ def running(directory: Path, upstream: Server, **environment: str) -> Iterator[t
     """A gateway on an empty directory, and a key for it. Limits of its callers are out of the way."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    settings = {"GATEWAY_DEFAULT_MAX_QUEUED": _UNLIMITED, **environment}
+    limits = ("GATEWAY_DEFAULT_MAX_QUEUED", "GATEWAY_READS_PER_MINUTE")
+    settings = {**dict.fromkeys(limits, _UNLIMITED), **environment}
     with start_gateway(directory, upstream.url, **settings) as gateway:
         yield gateway, gateway.create_key(None, "--rpm", _UNLIMITED)
     shutil.rmtree(directory, ignore_errors=True)

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services, open_services
 from gateway.errors import ErrorCode, GatewayError
 from gateway.model import BudgetWindow, KeyMode, Scope
 from gateway.settings import Settings
@@ -35,6 +36,7 @@ from tests.api import (
     serving,
 )
 from tests.factories import ACT, NOW_MS, a_caller
+from tests.running import free_port
 from tests.specification import Specification
 
 JSON = {"Content-Type": "application/json"}
@@ -225,6 +227,21 @@ async def queue_full(scene: Scene) -> httpx.Response:
     return await caller.post(json={"prompt": "x"})
 
 
+async def slow_down(scene: Scene) -> httpx.Response:
+    for _ in range(scene.settings.bad_keys_per_minute):
+        await scene.client.get("/api/task-status/x")
+    return await scene.client.get("/api/task-status/x")
+
+
+async def limits_unavailable(scene: Scene) -> httpx.Response:
+    nobody = SecretStr(f"redis://127.0.0.1:{free_port()}")
+    settings = scene.settings.model_copy(update={"limits_url": nobody, "limits_on_error": "refuse"})
+    async with open_services(settings) as services:
+        transport = httpx.ASGITransport(make_app(make_apis(settings, services), services))
+        async with checked_client(Specification.load(), transport=transport, base_url=BASE_URL) as client:
+            return await client.get("/api/task-status/x")
+
+
 async def headers_too_large(scene: Scene) -> httpx.Response:
     return await on_the_wire(scene, b"GET / HTTP/1.1\r\nX-Long: ", *[b"a" * 65_536] * 8)
 
@@ -255,8 +272,9 @@ WAYS = {
     for way in (
         *(malformed_request, invalid_request, malformed_body, unauthorized, link_invalid, route_not_found),
         *(task_not_found, file_not_found, method_not_allowed, body_too_large, unsupported_media_type),
-        *(range_not_satisfiable, budget_spent, rate_limited, queue_full, headers_too_large, internal_error),
-        *(database_unavailable, storage_unavailable, model_unavailable, key_revoked, key_expired),
+        *(range_not_satisfiable, budget_spent, rate_limited, queue_full, slow_down, headers_too_large),
+        *(internal_error, database_unavailable, limits_unavailable, storage_unavailable),
+        *(model_unavailable, key_revoked, key_expired),
         *(key_disabled, tenant_suspended, not_allowed, admin_closed, not_found, conflict),
         idempotency_key_reused,
     )

@@ -9,8 +9,9 @@ import yaml
 from openapi_spec_validator import validate
 from pydantic import BaseModel
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.errors import ErrorCode
+from gateway.messages import DeliveryState, DisabledReason, EventType, TryOutcome
 from gateway.model import ModelKind, Scope, TaskState
 from gateway.settings import Settings
 from gateway.web.admin.routes import admin_routes
@@ -28,6 +29,8 @@ from gateway.web.app import routes
 from gateway.web.bodies import BODY_LIMIT_BYTES
 from gateway.web.problems import STATUSES
 from gateway.web.schemas import MusicGenerateBody, MusicGenerateLyriaBody
+from gateway.web.webhook_schemas import RotationBody as WebhookRotationBody
+from gateway.web.webhook_schemas import WebhookBody, WebhookChangesBody
 from tests.api import make_apis
 from tests.specification import PATH, Specification
 
@@ -108,6 +111,16 @@ def test_every_route_is_documented_and_the_reverse(
     assert served == documented | implied
 
 
+def test_every_call_with_a_key_may_be_told_to_slow_down(specification: Specification) -> None:
+    """The abuse guard stands before all of them."""
+    for path, method in specification.operations():
+        if path.startswith("/api/"):
+            pointer = f"/paths/{path.replace('/', '~1')}/{method.lower()}/responses"
+            answer, _ = specification.resolve(specification.at(pointer).get("429", {}), "")
+            problem = answer["content"]["application/problem+json"]["schema"]["allOf"][1]
+            assert "slow_down" in problem["properties"]["code"]["enum"], (path, method)
+
+
 # Requests
 
 
@@ -124,6 +137,9 @@ def test_every_route_is_documented_and_the_reverse(
         ("/components/schemas/KeyPatch", KeyPatch),
         ("/components/schemas/KeyRotation", RotationBody),
         ("/components/schemas/Adjustment", AdjustmentBody),
+        ("/components/schemas/WebhookNew", WebhookBody),
+        ("/components/schemas/WebhookChanges", WebhookChangesBody),
+        ("/components/schemas/WebhookRotation", WebhookRotationBody),
     ],
 )
 def test_request_bodies_are_what_the_code_takes(
@@ -168,6 +184,19 @@ def test_states_and_models_are_all_documented(specification: Specification) -> N
     task = specification.at("/components/schemas/Task/properties")
     assert set(task["status"]["enum"]) == {state.value for state in TaskState}
     assert set(task["model"]["enum"]) == {kind.value for kind in ModelKind}
+
+
+def test_events_and_what_becomes_of_them_are_all_documented(specification: Specification) -> None:
+    schemas = specification.at("/components/schemas")
+    assert set(specification.document["webhooks"]) == set(EventType)
+    assert set(schemas["EventType"]["enum"]) == set(EventType)
+    assert {kind for kind in EventType if f"`{kind}`" not in schemas["EventType"]["description"]} == set()
+    assert set(schemas["DeliveryState"]["enum"]) == set(DeliveryState)
+    assert set(schemas["WebhookEndpoint"]["properties"]["disabled_reason"]["enum"]) == {*DisabledReason, None}
+    errors = set(TryOutcome) - {TryOutcome.DELIVERED}
+    assert set(schemas["Try"]["properties"]["error"]["enum"]) == {*errors, None}
+    described = schemas["Try"]["properties"]["error"]["description"]
+    assert {error for error in errors if f"`{error}`" not in described} == set()
 
 
 def test_why_a_task_fails_is_all_documented(specification: Specification) -> None:

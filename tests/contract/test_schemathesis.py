@@ -35,6 +35,7 @@ from schemathesis.specs.openapi.checks import (
 
 from gateway.errors import InvalidRequest
 from gateway.web.naming import NAME, parse_name
+from gateway.webhooks.addresses import AddressPolicy
 from tests.api import ADMIN, ADMIN_TOKEN
 from tests.emulator import start_emulator
 from tests.running import start_gateway
@@ -61,6 +62,7 @@ LONGEST_REPORT_DAYS = 400
 ZONES = available_timezones()
 # Texts of administrators: what can be read, and begins or ends with no space.
 READABLE = ("name", "owner", "reason")
+TENANT_NAME_CHARS = 100
 LATER = "2099-12-31T00:00:00Z"
 EXAMPLE_VALUES = {
     example["value"]
@@ -74,11 +76,13 @@ schema.config.generation.update(deterministic=True, max_examples=EXAMPLES)
 
 @dataclass(frozen=True)
 class Fuzzed:
-    """A gateway, a key, one task of that key's that has ended, and what else administrators may change."""
+    """A gateway, a key, one task of that key's that has ended, a webhook, and what else may be changed."""
 
     url: str
     key: str
     task: dict[str, Any]
+    endpoint_id: str
+    delivery_id: str
     tenant_id: str
     key_id: str
     key_tenant_id: str
@@ -92,7 +96,13 @@ class Fuzzed:
         """Put what exists in the place of the document's examples."""
         link = urlsplit(self.task["audio_url"])
         query = {name: values[0] for name, values in parse_qs(link.query).items()}
-        real = {"task_id": self.task["task_id"], "key_id": self.key_id, **query}
+        real = {
+            "task_id": self.task["task_id"],
+            "key_id": self.key_id,
+            "endpoint_id": self.endpoint_id,
+            "delivery_id": self.delivery_id,
+            **query,
+        }
         # What becomes of the one tenant must not bound the keys of the other.
         of_tenant = "{tenant_id}" in case.operation.path
         real["tenant_id"] = self.tenant_id if of_tenant else self.key_tenant_id
@@ -105,7 +115,11 @@ class Fuzzed:
                     values[name] = value
 
     def name_anew(self, case: schemathesis.Case) -> None:
-        """Give each request a name of its own: a second request of the same name is rightly refused."""
+        """Give each request and each tenant a name of its own: a second of that name is rightly refused."""
+        if "/tenants" in case.operation.path and isinstance(case.body, dict):
+            name = case.body.get("name")
+            if isinstance(name, str) and 1 <= len(name) <= TENANT_NAME_CHARS:
+                case.body["name"] = f"{name[: TENANT_NAME_CHARS - 10]}-{next(self.numbers)}"
         offered = case.headers.get(NAME)
         try:
             name = parse_name([offered]) if isinstance(offered, str) else None
@@ -123,6 +137,9 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
         "GATEWAY_DEFAULT_MAX_QUEUED": "1000000",
         "GATEWAY_LOG_LEVEL": "error",
         "GATEWAY_ADMIN_TOKEN": ADMIN_TOKEN,
+        # Keys are left out on purpose, time and again, and 401 is what that is to be answered with.
+        "GATEWAY_READS_PER_MINUTE": "0",
+        "GATEWAY_BAD_KEYS_PER_MINUTE": "0",
     }
     with (
         start_emulator(lyria_seconds=0.2) as emulator,
@@ -131,14 +148,22 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
         key = gateway.create_key()
         headers = {"X-Api-Key": key}
         address = f"{gateway.url}/api/music_generate_lyria"
-        task = httpx.post(address, headers=headers, json={"prompt": "x"}, timeout=60, trust_env=False).json()
+        # Nothing is sent there: the name does not resolve.
+        hook = "https://receiver.invalid/"
+        body = {"prompt": "x", "webhook_url": hook}
+        task = httpx.post(address, headers=headers, json=body, timeout=60, trust_env=False).json()
         assert task["status"] == "succeeded", task
+        hooks = f"{gateway.url}/api/webhooks"
+        endpoint = httpx.post(hooks, headers=headers, json={"url": hook}, trust_env=False).json()
+        deliveries = httpx.get(f"{hooks}/deliveries", headers=headers, trust_env=False).json()["deliveries"]
         gateway.stop()
         gateway.environment |= {"GATEWAY_CONCURRENCY": "0", "GATEWAY_WAIT_S": "0"}
         gateway.start()
         tenant_id, key_tenant_id = gateway.create_tenant("one"), gateway.create_tenant("two")
         key_id = gateway.create_key(key_tenant_id).split("_")[2]
-        yield Fuzzed(gateway.url, key, task, tenant_id, key_id, key_tenant_id)
+        yield Fuzzed(
+            gateway.url, key, task, endpoint["id"], deliveries[0]["id"], tenant_id, key_id, key_tenant_id
+        )
 
 
 @schema.parametrize()
@@ -182,8 +207,10 @@ def readable(text: str) -> str:
 
 
 def refused_beyond_the_schema(body: Any) -> bool:
-    """What the document says in words only: a field twice in a form, a length that a model cannot give, and a
-    credit of more than was spent.
+    """What the document says in words only.
+
+    A field twice in a form, a length that a model cannot give, a credit of more than was spent, an address
+    inside a network.
     """
     if not isinstance(body, dict):
         return False
@@ -194,7 +221,12 @@ def refused_beyond_the_schema(body: Any) -> bool:
     fields = {**body, **inner}
     duration = fields.get("durationSeconds")
     long = isinstance(duration, int | float) and duration > LYRIA2_LONGEST_S
-    return bool(set(body) & set(inner)) or (long and fields.get("model") == "lyria-002")
+    address = fields.get("webhook_url", fields.get("url"))
+    return (
+        bool(set(body) & set(inner))
+        or (long and fields.get("model") == "lyria-002")
+        or (isinstance(address, str) and not is_on_the_open_internet(address))
+    )
 
 
 def unreportable(query: dict[str, Any]) -> bool:
@@ -207,3 +239,11 @@ def unreportable(query: dict[str, Any]) -> bool:
     stretch = (days[1] - days[0]).days if len(days) == 2 else 0
     alone = len(days) == 1 and "from" in query
     return query.get("tz", "UTC") not in ZONES or alone or not 0 <= stretch < LONGEST_REPORT_DAYS
+
+
+def is_on_the_open_internet(url: str) -> bool:
+    try:
+        AddressPolicy().check_url(url, "url")
+    except InvalidRequest:
+        return False
+    return True

@@ -67,6 +67,14 @@ def test_a_log_line_is_seen_as_the_gateway_would_write_it(key: keys.MintedKey) -
         ("POST", "/admin/api/tenants/t/keys", 400, 1),
         ("POST", "/admin/api/tenants/t/keys", 201, 0),
         ("POST", "/admin/api/keys/k/rotate", 200, 0),
+        ("POST", "/api/webhooks", 201, 0),
+        ("POST", "/api/webhooks/w/rotate-secret", 200, 0),
+        ("GET", "/api/webhooks/w/secret", 200, 0),
+        ("GET", "/api/webhooks/secret", 200, 0),
+        ("GET", "/api/webhooks/w/secret", 404, 1),
+        ("GET", "/api/webhooks/w", 200, 1),
+        ("GET", "/api/webhooks", 200, 1),
+        ("GET", "/admin/api/secret", 200, 1),
     ],
 )
 def test_an_answer_may_hold_a_secret_only_where_one_is_made(

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.settings import Settings
 from gateway.web.app import create_admin_app
 from tests.api import ADMIN, ADMIN_TOKEN, BASE_URL, Administrator, Caller, make_apis, make_app

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.db import archive, work
 from gateway.db.engine import Database, Tx
 from gateway.errors import ErrorCode, NotFound, Unavailable

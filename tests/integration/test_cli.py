@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from gateway.accounts import keys
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.cli.environment import Exit
 from gateway.cli.server import bind, serve
 from gateway.errors import ConfigurationError, StorageError, Unavailable

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from gateway.accounts import keys
-from gateway.bootstrap import SystemClock
+from gateway.bootstrap.services import SystemClock
 from tests.shell import TenantShell
 
 NOW_MS = 1_800_000_000_000

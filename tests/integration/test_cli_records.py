@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from gateway.bootstrap import SystemClock
+from gateway.bootstrap.services import SystemClock
 from tests.shell import TenantShell
 
 NOW_MS = 1_800_000_000_000

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.model import Scope
 from tests.api import Caller
 from tests.factories import ACT

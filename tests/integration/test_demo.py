@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.bootstrap import open_services
+from gateway.bootstrap.services import open_services
 from gateway.cli.demo import _announce, _demo_key, _with_models
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.web.bodies import BODY_LIMIT_BYTES
 from gateway.web.protocol import HEAD_LIMIT_BYTES, PIPELINE_LIMIT, GatewayProtocol
 from tests.api import WAIT_S, Caller, RawAnswer, checked_client, make_caller, send_raw, until

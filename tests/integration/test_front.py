@@ -1,10 +1,12 @@
 """The page at /."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.metrics import Metrics
 from gateway.settings import Settings
 from gateway.web.app import Apis, create_app
@@ -18,7 +20,7 @@ def apis(settings: Settings, services: Services) -> Apis:
 
 
 def page_app(apis: Apis, front: FrontPage) -> ASGIApp:
-    changed = Apis(music=apis.music, operations=apis.operations, front=front, files=None)
+    changed = replace(apis, front=front)
     return create_app(changed, Metrics("0"), lambda: "request-0001")
 
 

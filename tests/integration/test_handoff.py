@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db import work
 from gateway.errors import LimitReached
 from gateway.model import MusicSpec, Principal, Route, Task, TaskState

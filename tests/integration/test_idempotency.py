@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db import idempotency
 from gateway.model import BudgetWindow, MusicSpec, Principal, Route
 from gateway.settings import Settings

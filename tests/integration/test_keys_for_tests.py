@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.errors import BudgetSpent, ErrorCode, Forbidden, LimitReached
 from gateway.model import BudgetWindow, KeyMode, MusicSpec, Principal, Route, Task, TaskState
 from gateway.settings import Settings

@@ -15,6 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+import gateway.db.webhook_tables  # noqa: F401 - its tables are among those compared
 from gateway.db import postgres
 from gateway.db.reconciliation import find_differences
 from gateway.db.revision import current_revision
@@ -316,7 +317,7 @@ def test_a_killed_migration_leaves_nothing(place: Place) -> None:
 
 _MIGRATE_AND_OPEN = """
 import asyncio, sys
-from gateway.bootstrap import open_database
+from gateway.bootstrap.services import open_database
 from gateway.db import tenants
 from gateway.settings import Settings
 

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.settings import Settings
 from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller
 from tests.clock import SetClock

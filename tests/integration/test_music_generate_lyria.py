@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from tests.api import Caller, make_caller
 from tests.emulator import RunningEmulator
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.settings import Settings
 from tests.api import Caller
 from tests.specification import PATH

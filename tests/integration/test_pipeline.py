@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import soundfile
 
-from gateway.bootstrap import open_services
+from gateway.bootstrap.services import open_services
 from gateway.errors import InvalidRequest
 from gateway.model import Route, TaskState
 from gateway.settings import Settings

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.bootstrap import Services
+from gateway.bootstrap.services import Services
 from gateway.model import BudgetWindow
 from tests.api import Caller, make_caller
 from tests.factories import ACT

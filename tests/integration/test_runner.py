@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db import work
 from gateway.errors import Unavailable
 from gateway.model import MusicSpec, Principal, Route, Task, TaskState

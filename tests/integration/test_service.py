@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import Services, open_services
+from gateway.bootstrap.services import Services, open_services
 from gateway.db import work
 from gateway.db.engine import Tx
 from gateway.errors import ErrorCode, InvalidRequest, LimitReached, NotFound, Unavailable

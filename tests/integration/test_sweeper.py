@@ -24,7 +24,7 @@ async def shop(settings: Settings, emulator: RunningEmulator) -> AsyncIterator[W
 
 def sweeper_of(shop: Workshop) -> Sweeper:
     services = shop.services
-    return Sweeper(services.database, services.signals, services.metrics, shop.clock)
+    return Sweeper(services.database, services.announcer, services.signals, services.metrics, shop.clock)
 
 
 async def held(shop: Workshop) -> int:

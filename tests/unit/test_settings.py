@@ -1,12 +1,20 @@
 """Settings: names, defaults, and mistakes that are told rather than guessed at."""
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from gateway.model import Deployment, ModelKind
-from gateway.settings import Settings, postgres_dsn, printable_url, unknown_names, variable_name
+from gateway.settings import (
+    Settings,
+    parse_proxies,
+    postgres_dsn,
+    printable_url,
+    unknown_names,
+    variable_name,
+)
 
 ENDPOINT = "projects/p/locations/europe-west4/endpoints/7"
 
@@ -88,6 +96,21 @@ def test_a_bad_secret_is_not_repeated_in_the_error(monkeypatch: pytest.MonkeyPat
         ("GATEWAY_DATABASE_POOL", "0"),
         ("GATEWAY_STORAGE_URL", "s3://bucket"),
         ("GATEWAY_STORAGE_URL", "/var/audio"),
+        ("GATEWAY_READS_PER_MINUTE", "-1"),
+        ("GATEWAY_BAD_KEYS_PER_MINUTE", "few"),
+        ("GATEWAY_LIMITS_URL", "memcached://localhost:11211"),
+        ("GATEWAY_LIMITS_URL", "redis:6379"),
+        ("GATEWAY_LIMITS_URL", "redis://"),
+        ("GATEWAY_LIMITS_URL", "redis://localhost:port"),
+        ("GATEWAY_LIMITS_URL", "redis://localhost:99999/0"),
+        ("GATEWAY_LIMITS_URL", "redis://localhost/first"),
+        ("GATEWAY_LIMITS_URL", "unix://"),
+        ("GATEWAY_LIMITS_URL", "unix://redis.sock"),
+        ("GATEWAY_LIMITS_ON_ERROR", "ignore"),
+        ("GATEWAY_TRUSTED_PROXIES", "-1"),
+        ("GATEWAY_TRUSTED_PROXIES", "21"),
+        ("GATEWAY_TRUSTED_PROXIES", "all"),
+        ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("GATEWAY_ADMIN_API", "yes"),
         ("GATEWAY_ADMIN_PORT", "65536"),
         ("GATEWAY_ADMIN_PORT", "8080"),
@@ -99,6 +122,45 @@ def test_what_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch, name: s
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "redis://localhost",
+        "redis://redis.internal:6379/3",
+        "rediss://user:pass%2Fword@[::1]:6380/0?ssl_ca_certs=/ca.pem",
+        "unix:///run/redis.sock?db=1",
+        "unix://:secret@/run/redis.sock",
+    ],
+)
+def test_a_redis_can_be_named_in_its_usual_ways(url: str) -> None:
+    assert Settings(limits_url=url).limits_url.get_secret_value() == url
+
+
+def test_the_password_of_redis_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "hunter2" not in repr(Settings(limits_url="redis://:hunter2@localhost"))
+    monkeypatch.setenv("GATEWAY_LIMITS_URL", "redis://:hunter2@")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert "hunter2" not in str(caught.value.errors(include_url=False, include_input=False))
+
+
+@pytest.mark.parametrize(
+    ("text", "proxies"),
+    [
+        ("", 0),
+        (" ", 0),
+        ("0", 0),
+        ("1", 1),
+        (" 20 ", 20),
+        ("10.0.0.0/8, fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
+        ("192.0.2.1", (ip_network("192.0.2.1/32"),)),
+    ],
+)
+def test_proxies_are_a_number_or_networks(text: str, proxies: object) -> None:
+    assert parse_proxies(Settings(trusted_proxies=text).trusted_proxies) == proxies
 
 
 @pytest.mark.parametrize(
@@ -254,3 +316,19 @@ def test_a_misspelt_name_is_noticed() -> None:
 
 def test_every_name_is_known() -> None:
     assert unknown_names({variable_name(field): "" for field in Settings.model_fields}) == ()
+
+
+def test_networks_for_webhooks_are_none_unless_named() -> None:
+    assert Settings().webhook_networks == ()
+    named = Settings(webhook_allow=" 10.20.0.0/16, fd00::/8 ,127.0.0.1,")
+    assert [str(network) for network in named.webhook_networks] == [
+        "10.20.0.0/16",
+        "fd00::/8",
+        "127.0.0.1/32",
+    ]
+
+
+@pytest.mark.parametrize("value", ["localhost", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8;127.0.0.1"])
+def test_what_is_no_network_is_told(value: str) -> None:
+    with pytest.raises(ValidationError, match="webhook_allow"):
+        Settings(webhook_allow=value)

@@ -12,7 +12,7 @@ from gateway.web.admin.keys import KeysApi
 from gateway.web.admin.money import MoneyApi
 from gateway.web.admin.tasks import TasksApi
 from gateway.web.admin.tenants import TenantsApi
-from gateway.web.endpoint import Handler, Methods
+from gateway.web.endpoint import Handler, route
 
 PREFIX = "/admin/api"
 
@@ -86,4 +86,4 @@ def _tasks(api: TasksApi) -> list[Route]:
 
 
 def _route(path: str, **handlers: Handler) -> Route:
-    return Route(PREFIX + path, Methods(handlers), methods=list(handlers))
+    return route(PREFIX + path, **handlers)

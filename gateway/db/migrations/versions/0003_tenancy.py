@@ -61,11 +61,20 @@ def upgrade() -> None:
         sa.Column("disabled_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("disabled_reason", Text, nullable=True),
         sa.Column("failing_since_ms", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_webhook_endpoints_tenant_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_endpoints")),
     )
     op.create_index(op.f("ix_webhook_endpoints_tenant_id"), "webhook_endpoints", ["tenant_id"], unique=False)
+    op.create_table(
+        "webhook_secrets",
+        sa.Column("tenant_id", Text, nullable=False),
+        sa.Column("secret_version", sa.Integer(), nullable=False),
+        sa.Column("previous_until_ms", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_webhook_secrets_tenant_id")),
+        sa.PrimaryKeyConstraint("tenant_id", name=op.f("pk_webhook_secrets")),
+    )
     op.create_table(
         "retired_secrets",
         sa.Column("sha256", Text, nullable=False),
@@ -94,6 +103,7 @@ def upgrade() -> None:
         sa.Column("id", Text, nullable=False),
         sa.Column("tenant_id", Text, nullable=False),
         sa.Column("endpoint_id", Text, nullable=True),
+        sa.Column("lane", Text, nullable=False),
         sa.Column("url", Text, nullable=False),
         sa.Column("kind", Text, nullable=False),
         sa.Column("task_id", Text, nullable=True),
@@ -118,10 +128,21 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_deliveries_pending",
         "webhook_deliveries",
-        ["next_attempt_at_ms"],
+        ["lane", "next_attempt_at_ms"],
         unique=False,
         sqlite_where=sa.text("state = 'pending'"),
         postgresql_where=sa.text("state = 'pending'"),
+    )
+    op.create_index(
+        "ix_webhook_deliveries_failed",
+        "webhook_deliveries",
+        ["tenant_id", "finished_at_ms"],
+        unique=False,
+        sqlite_where=sa.text("state = 'failed'"),
+        postgresql_where=sa.text("state = 'failed'"),
+    )
+    op.create_index(
+        op.f("ix_webhook_deliveries_finished_at_ms"), "webhook_deliveries", ["finished_at_ms"], unique=False
     )
     op.create_index(
         op.f("ix_webhook_deliveries_tenant_id_created_at_ms"),
@@ -195,6 +216,7 @@ def downgrade() -> None:
     op.drop_table("webhook_deliveries")
     op.drop_table("idempotency")
     op.drop_table("retired_secrets")
+    op.drop_table("webhook_secrets")
     op.drop_table("webhook_endpoints")
     op.drop_table("members")
     op.drop_table("budget_alerts")

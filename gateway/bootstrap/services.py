@@ -1,0 +1,288 @@
+"""The composition root: every collaborator is built here, once, and closed here, in reverse.
+
+Only this package names adapters. Production parts are the defaults; a test hands in its own.
+"""
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import httpx
+
+from gateway import __version__
+from gateway.accounts.authentication import Authenticator
+from gateway.accounts.books import Books
+from gateway.accounts.counts import open_counts
+from gateway.accounts.guard import Guard, GuardPolicy
+from gateway.accounts.keyring import Keyring
+from gateway.accounts.lastuse import LastUse
+from gateway.accounts.tenants import Tenants
+from gateway.accounts.usage import UsageReports
+from gateway.bootstrap.ground import (
+    USER_AGENT,
+    http_client,
+    keep_secret,
+    make_models,
+    open_identity,
+    open_storage,
+)
+from gateway.db import deliveries, opening, work
+from gateway.db.engine import Database
+from gateway.metrics import Metrics
+from gateway.model import KeyMode, ModelKind
+from gateway.ports import Clock, FileSource, MusicModel, Storage
+from gateway.settings import Settings
+from gateway.tasks.admission import Defaults
+from gateway.tasks.archive import TaskArchive
+from gateway.tasks.catalog import Catalog
+from gateway.tasks.ids import IdMaker
+from gateway.tasks.pipeline import Pipeline, PipelinePolicy
+from gateway.tasks.repeating import Chore, Chores
+from gateway.tasks.runner import Runner, RunnerPolicy
+from gateway.tasks.service import TaskPolicy, TaskService
+from gateway.tasks.signals import Signals
+from gateway.tasks.standing import Standings
+from gateway.tasks.sweeper import Sweeper
+from gateway.upstream.network import PullingBackend
+from gateway.upstream.trust import LateContext
+from gateway.webhooks.assembly import WayOut, open_webhooks
+from gateway.webhooks.delivery import Pump
+from gateway.webhooks.outbox import Announcer
+from gateway.webhooks.service import Webhooks
+
+_EXPIRE_EVERY_S = 2.0
+_FORGET_EVERY_S = 600.0
+_NOTE_EVERY_S = 15.0
+
+
+class SystemClock:
+    """`gateway.ports.Clock` on the machine's own."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a running gateway is made of. ``files`` is None where Cloud Storage serves the audio."""
+
+    clock: Clock
+    metrics: Metrics
+    database: Database
+    storage: Storage
+    files: FileSource | None
+    tenants: Tenants
+    keyring: Keyring
+    books: Books
+    usage: UsageReports
+    standings: Standings
+    last_use: LastUse
+    authenticator: Authenticator
+    guard: Guard
+    tasks: TaskService
+    archive: TaskArchive
+    runner: Runner
+    webhooks: Webhooks
+    pump: Pump
+    announcer: Announcer
+    chores: Chores
+    signals: Signals
+    new_id: IdMaker
+
+    async def count_waiting(self) -> dict[str, int]:
+        return await self.database.read(work.count_waiting)
+
+    async def count_pending(self) -> int:
+        return await self.database.read(deliveries.count_pending)
+
+    async def drain(self) -> None:
+        """Stop claiming tasks and webhooks, and end or give back what is under way, within one grace time."""
+        await asyncio.gather(self.runner.drain(), self.pump.drain())
+
+    async def check_database(self) -> None:
+        await self.database.read(work.count_waiting)
+
+
+async def migrate(settings: Settings) -> bool:
+    """Bring the database to this version's schema; True when there was something to do.
+
+    Raises `ConfigurationError` when the database is newer than this version, or cannot be made or read.
+    """
+    return await opening.migrate(settings.effective_database_url)
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The migrated database alone: for commands."""
+    await migrate(settings)
+    database = await opening.open_database(
+        settings.effective_database_url,
+        pool_size=settings.database_pool,
+        jitter=random.SystemRandom().random,
+    )
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What administers tenants, keys, money and tasks: all that commands need."""
+
+    tenants: Tenants
+    keyring: Keyring
+    books: Books
+    usage: UsageReports
+    archive: TaskArchive
+
+
+@asynccontextmanager
+async def open_office(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Office]:
+    """For commands: the database, and nothing that reaches further."""
+    clock = clock or SystemClock()
+    async with open_database(settings) as database:
+        yield await _make_office(settings, database, clock, lambda _: None)
+
+
+async def _make_office(
+    settings: Settings, database: Database, clock: Clock, forget: Callable[[str], None]
+) -> Office:
+    secret = await keep_secret(settings)
+    return Office(
+        Tenants(database, clock, IdMaker(clock, secrets.token_bytes)),
+        Keyring(database, clock, secrets.choice, secret, forget),
+        Books(database, clock),
+        UsageReports(database, clock),
+        TaskArchive(database),
+    )
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Services]:
+    """Everything, connected and checked as far as it costs nothing. Runner and pump are not started yet.
+
+    Raises `ConfigurationError` or `StorageError` when something cannot be had.
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings))
+        trust = LateContext(httpx.create_ssl_context)
+        http = await stack.enter_async_context(http_client(settings, trust))
+        identity = await open_identity(settings, clock, stack)
+        storage, files = await open_storage(settings, clock, http, identity, stack)
+        metrics = Metrics(__version__)
+        signals = Signals()
+        catalog = Catalog(settings.deployments())
+        defaults = Defaults(settings.default_rpm, settings.default_max_queued)
+        new_id = IdMaker(clock, secrets.token_bytes)
+        webhooks = await stack.enter_async_context(
+            open_webhooks(
+                settings, await keep_secret(settings), database, clock, new_id, metrics.webhooks,
+                WayOut(PullingBackend(), trust, USER_AGENT),
+            )
+        )  # fmt: skip
+        models = make_models(settings, clock, http, identity.tokens, metrics, stack)
+        runner = _make_runner(
+            settings, database, storage, models, catalog, metrics, clock, webhooks.announcer, new_id, signals
+        )
+        tasks = TaskService(
+            database, storage, catalog, runner, signals, metrics, clock, new_id,
+            lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
+            webhooks.addresses,
+            _task_policy(settings),
+        )  # fmt: skip
+        last_use = LastUse(database, clock)
+        authenticator = Authenticator(database, clock, last_use.note)
+        office = await _make_office(settings, database, clock, authenticator.forget)
+        yield Services(
+            clock=clock,
+            metrics=metrics,
+            database=database,
+            storage=storage,
+            files=files,
+            tenants=office.tenants,
+            keyring=office.keyring,
+            books=office.books,
+            usage=office.usage,
+            standings=Standings(database, catalog, clock, defaults, emulated=settings.emulated),
+            last_use=last_use,
+            authenticator=authenticator,
+            guard=_open_guard(settings, metrics, clock, stack),
+            tasks=tasks,
+            archive=office.archive,
+            runner=runner,
+            webhooks=webhooks.service,
+            pump=webhooks.pump,
+            announcer=webhooks.announcer,
+            chores=_make_chores(database, webhooks.announcer, signals, metrics, clock, last_use),
+            signals=signals,
+            new_id=new_id,
+        )
+
+
+def _open_guard(settings: Settings, metrics: Metrics, clock: Clock, stack: AsyncExitStack) -> Guard:
+    policy = GuardPolicy(
+        settings.reads_per_minute, settings.bad_keys_per_minute, settings.limits_on_error == "refuse"
+    )
+    url = settings.limits_url.get_secret_value()
+    guard = Guard(partial(open_counts, url, clock), policy, metrics.guard, clock)
+    stack.push_async_callback(guard.close)
+    return guard
+
+
+def _make_runner(
+    settings: Settings,
+    database: Database,
+    storage: Storage,
+    models: dict[KeyMode, Mapping[ModelKind, MusicModel]],
+    catalog: Catalog,
+    metrics: Metrics,
+    clock: Clock,
+    announcer: Announcer,
+    new_id: IdMaker,
+    signals: Signals,
+) -> Runner:
+    pipeline = Pipeline(
+        database, storage, models, catalog, metrics, clock, announcer, new_id, random.SystemRandom().random,
+        PipelinePolicy(settings.max_attempts, settings.call_timeout_s),
+    )  # fmt: skip
+    return Runner(
+        database, pipeline, signals, metrics, clock, partial(secrets.token_hex, 16),
+        RunnerPolicy(settings.concurrency, settings.lease_s, settings.grace_s),
+    )  # fmt: skip
+
+
+def _task_policy(settings: Settings) -> TaskPolicy:
+    defaults = Defaults(settings.default_rpm, settings.default_max_queued)
+    return TaskPolicy(defaults, settings.task_timeout_s, settings.emulated, settings.test_keys)
+
+
+def _make_chores(
+    database: Database,
+    announcer: Announcer,
+    signals: Signals,
+    metrics: Metrics,
+    clock: Clock,
+    last_use: LastUse,
+) -> Chores:
+    sweeper = Sweeper(database, announcer, signals, metrics, clock)
+    return Chores(
+        clock,
+        (
+            Chore("expiring tasks", _EXPIRE_EVERY_S, sweeper.expire_overdue),
+            Chore("forgetting names of requests", _FORGET_EVERY_S, sweeper.forget_names),
+            Chore("noting the use of keys", _NOTE_EVERY_S, last_use.flush, at_end=True),
+        ),
+    )
