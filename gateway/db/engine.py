@@ -7,6 +7,7 @@ functions that they run are the same, and so are the statements in them.
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -19,6 +20,8 @@ T = TypeVar("T")
 Tx = sa.Connection
 
 logger = logging.getLogger(__name__)
+
+_NO_LINE = nullcontext()
 
 _RETRY_AFTER_S = 5.0
 _TOUCHED = "touched"
@@ -65,6 +68,14 @@ class Database(ABC):
         while waiting does not undo it. The function may be run again from its beginning, once the database
         has said that nothing remains of the time before; what else it changes must bear that.
         """
+
+    def turn(self, of: str) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those who override it
+        """Hold this around a write that locks ``of``, a tenant, where many may come for one at once.
+
+        Then one connection waits for the lock and not all there are, and other tenants are not kept waiting.
+        Where there is one writer it is nothing. Raises `Unavailable` when the turn does not come in time.
+        """
+        return _NO_LINE
 
     @abstractmethod
     async def close(self) -> None:

@@ -8,6 +8,7 @@ caller is told so (see DECISIONS.md, "What is tried again on PostgreSQL").
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -34,6 +35,7 @@ from gateway.db.connecting import (
 from gateway.db.engine import Database, Tx, take_touched, unavailable
 from gateway.db.locks import forget_locks
 from gateway.db.prepared import DRIVER
+from gateway.db.turns import Turns
 from gateway.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -80,13 +82,19 @@ class PostgresDatabase(Database):
     """A server that others may use at the same time."""
 
     def __init__(
-        self, engine: AsyncEngine, long_engine: AsyncEngine, feed: ChangeFeed, jitter: Callable[[], float]
+        self,
+        engine: AsyncEngine,
+        long_engine: AsyncEngine,
+        feed: ChangeFeed,
+        turns: Turns,
+        jitter: Callable[[], float],
     ) -> None:
         super().__init__()
         self._engine = engine
         self._long_engine = long_engine
         self._one_at_a_time = asyncio.Lock()
         self._feed = feed
+        self._turns = turns
         self._jitter = jitter
         self._running: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -110,7 +118,7 @@ class PostgresDatabase(Database):
         )
         long_engine = make_engine(dsn, LONG, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         feed = ChangeFeed(partial(connect, dsn, patience), ERRORS, jitter)
-        database = cls(engine, long_engine, feed, jitter)
+        database = cls(engine, long_engine, feed, Turns(patience.lock_s), jitter)
         try:
             async with engine.connect() as connection:
                 _check_encoding(await _raw(connection))
@@ -139,6 +147,9 @@ class PostgresDatabase(Database):
 
     async def write(self, function: Callable[[Tx], T]) -> T:
         return await self._see_through(partial(self._write, function))
+
+    def turn(self, of: str) -> AbstractAsyncContextManager[None]:
+        return self._turns.take(of)
 
     async def _see_through(self, transact: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """In a task of its own: a caller that hangs up must not leave half a transaction behind."""

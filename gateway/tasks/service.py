@@ -123,9 +123,11 @@ class TaskService:
 
     async def _admit(self, task: Task, deadline_at_ms: int, name: RequestName | None) -> Admitted:
         defaults = self._policy.defaults
-        admitted = await self._runner.admit(
-            task.id, lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=defaults, name=name)
-        )
+        async with self._database.turn(task.tenant_id):
+            admitted = await self._runner.admit(
+                task.id,
+                lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=defaults, name=name),
+            )
         if not admitted.joined:
             self._metrics.task_changed(task.model, TaskState.QUEUED, task.mode)
         return admitted

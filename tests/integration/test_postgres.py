@@ -5,11 +5,13 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from gateway.bootstrap.services import open_services
 from gateway.db.connecting import USUAL, Patience
 from gateway.db.engine import Database, Tx, touch
 from gateway.db.locks import lock_tenant
@@ -19,11 +21,16 @@ from gateway.db.prepared import Prepared
 from gateway.db.tables import tenants
 from gateway.db.tenants import find_tenant, insert_tenant
 from gateway.errors import ConfigurationError, ErrorCode, GatewayError, Unavailable
+from gateway.model import MusicSpec, Route
+from gateway.settings import Settings
+from gateway.tasks.submission import Submission
 from tests.databases import Pause, PostgresStore, keep, names
 from tests.eventually import eventually
-from tests.factories import a_tenant, keep_tenant
+from tests.factories import a_caller, a_tenant, keep_tenant
 from tests.postgres import GUARDED, PASSWORD, Server
 from tests.proxy import Cut, Proxy, open_proxy
+
+MUSIC = Submission(Route.LYRIA, MusicSpec("slow piano"), None, {}, "r1", None)
 
 
 @pytest.fixture
@@ -210,6 +217,48 @@ async def test_a_process_that_stops_in_the_middle_keeps_nobody_out(
     await writing
     assert write.runs == 2
     assert await there(store) == {"acme", "other"}
+
+
+async def test_a_tenant_that_many_wait_for_keeps_nobody_else_waiting(
+    store: PostgresStore, opening: Opening, tmp_path: Path
+) -> None:
+    """A burst for one tenant waits for it with one connection of the pool, not with all."""
+    database = await opening()
+    settings = Settings(
+        data_dir=tmp_path, database_url=store.url, database_pool=2, project="p", google_auth="anonymous"
+    )
+    async with open_services(settings) as services:
+        busy, calm = [(await a_caller(database))[0] for _ in range(2)]
+        pause = Pause()
+
+        def hold(tx: Tx) -> None:
+            lock_tenant(tx, busy.tenant_id)
+            pause.wait(tx)
+
+        holding = asyncio.create_task(database.write(hold))
+        await pause.entered.wait()
+        burst = [asyncio.create_task(services.tasks.submit(busy, MUSIC)) for _ in range(10)]
+        await asyncio.sleep(0)
+        try:
+            await services.tasks.submit(calm, MUSIC)
+            assert [each for each in burst if each.done()] == []
+        finally:
+            pause.end()
+            await holding
+        assert len({admitted.task.id for admitted in await asyncio.gather(*burst)}) == 10
+        assert services.database._turns._lines == {}
+
+
+async def test_a_turn_that_does_not_come_is_told_as_unavailable(opening: Opening) -> None:
+    database = await opening(patience=Patience(lock_s=0.05))
+    async with database.turn("a"), database.turn("b"):
+        with pytest.raises(Unavailable) as caught:
+            async with database.turn("a"):
+                raise AssertionError
+    assert "same tenant" in (caught.value.internal or "")
+    async with database.turn("a"):
+        pass
+    assert database._turns._lines == {}
 
 
 # Tried again, or not
