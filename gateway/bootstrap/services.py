@@ -284,6 +284,7 @@ def _make_chores(
         (
             Chore("expiring tasks", _EXPIRE_EVERY_S, sweeper.expire_overdue),
             Chore("forgetting names of requests", _FORGET_EVERY_S, sweeper.forget_names),
+            Chore("forgetting webhooks", _FORGET_EVERY_S, sweeper.forget_deliveries),
             Chore("noting the use of keys", _NOTE_EVERY_S, last_use.flush, at_end=True),
         ),
     )
