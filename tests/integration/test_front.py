@@ -1,5 +1,7 @@
 """The page at /."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 from starlette.types import ASGIApp
@@ -18,8 +20,7 @@ def apis(settings: Settings, services: Services) -> Apis:
 
 
 def page_app(apis: Apis, front: FrontPage) -> ASGIApp:
-    changed = Apis(music=apis.music, operations=apis.operations, front=front, files=None)
-    return create_app(changed, Metrics("0"), lambda: "request-0001")
+    return create_app(replace(apis, front=front, files=None), Metrics("0"), lambda: "request-0001")
 
 
 async def shown(app: ASGIApp) -> httpx.Response:
