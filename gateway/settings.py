@@ -15,9 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from gateway.model import MICROS_PER_USD, Deployment, ModelKind, parse_millionths
 
 SQLITE_SCHEME = "sqlite+aiosqlite:///"
+POSTGRES_SCHEME = "postgresql+asyncpg://"
 # What `parse_millionths` takes, less the sign; or nothing.
 _EXACT_USD = r"^([0-9]{1,9}(\.[0-9]{1,6})?)?$"
-POSTGRES_SCHEME = "postgresql+asyncpg://"
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised, not to be bound
 ADMIN_TOKEN_CHARS = 32
 # What an API key begins with: whoever held that key would be an administrator too.

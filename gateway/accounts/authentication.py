@@ -127,7 +127,7 @@ def check_usable(key: ApiKey, now_ms: int) -> None:
 def usable_caller(tx: Tx, key_id: str, now_ms: int, *, lock: bool = False) -> Caller:
     """The key as it is in this transaction, and its tenant. Raises `Unauthorized` when it was stopped.
 
-    With ``lock`` neither changes meanwhile.
+    With ``lock`` both stay so until the transaction ends.
     """
     caller = accounts.get_caller(tx, key_id, lock=lock)
     if caller is None:

@@ -53,9 +53,9 @@ class Database(ABC):
     async def read(self, function: Callable[[Tx], T]) -> T:
         """Run a function in a read transaction: one consistent snapshot. A write in it is refused."""
 
+    @abstractmethod
     async def read_long(self, function: Callable[[Tx], T]) -> T:
-        """As `read`, for what may take a second or more, where polls must not wait behind it."""
-        return await self.read(function)
+        """As `read`, for what may take a second or more: beside the others, so that none waits behind it."""
 
     @abstractmethod
     async def write(self, function: Callable[[Tx], T]) -> T:

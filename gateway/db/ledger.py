@@ -39,10 +39,10 @@ _BALANCES = sa.select(balances.c.period, balances.c.held_micros, balances.c.spen
 _HOLD = Prepared(
     sa.select(ledger).where(ledger.c.task_id == sa.bindparam("task_id"), ledger.c.kind == "hold")
 )
+_PUT_BUDGET = Upsert(budgets, key=("tenant_id", "window"), change=("limit_micros",))
 _APPEND_ENTRY = sa.insert(ledger).returning(ledger.c.id)
 _ENTRY = sa.select(ledger).where(ledger.c.id == sa.bindparam("number"))
 _OF_TASK = sa.select(ledger).where(ledger.c.task_id == sa.bindparam("of_task")).order_by(ledger.c.id)
-_PUT_BUDGET = Upsert(budgets, key=("tenant_id", "window"), change=("limit_micros",))
 _NEWEST = sa.select(ledger).limit(sa.bindparam("at_most"))
 _DROP_BUDGET = sa.delete(budgets).where(
     budgets.c.tenant_id == _tenant_id, budgets.c.window == sa.bindparam("window")
@@ -93,6 +93,7 @@ class LedgerRow:
 
 def append_entry(tx: Tx, entry: Entry) -> LedgerRow:
     """As `add_entry`, for whoever has to know its number."""
+    lock_tenant(tx, entry.tenant_id)
     number = tx.execute(_APPEND_ENTRY, _values(entry)).scalar_one()
     _move_balances(tx, entry)
     return LedgerRow(number, entry)

@@ -13,10 +13,24 @@ from typing import Any, NoReturn, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import NullPool
 from sqlalchemy.util.concurrency import await_
 
 from gateway.db.changes import ChangeFeed
+from gateway.db.connecting import (
+    ENDLESS,
+    ERRORS,
+    LONG,
+    USUAL,
+    Patience,
+    Refused,
+    cause_of,
+    connect,
+    make_engine,
+    may_pass,
+    said,
+)
 from gateway.db.engine import Database, Tx, take_touched, unavailable
 from gateway.db.locks import forget_locks
 from gateway.db.prepared import DRIVER
@@ -24,94 +38,15 @@ from gateway.errors import ConfigurationError
 
 T = TypeVar("T")
 
-_CONNECT_TIMEOUT_S = 5.0
-# For a connection from the pool. A lock is waited for as long, as on SQLite.
-_PATIENCE_S = 10.0
-_STATEMENT_TIMEOUT_S = 60.0
-# Less than others wait for a lock: a process that was stopped in the middle must not keep them all out.
-_IDLE_TIMEOUT_S = 5.0
-# The server gives up first, unless it is out of reach.
-_GIVE_UP_S = _STATEMENT_TIMEOUT_S + 5.0
-_ROLLBACK_TIMEOUT_S = 5.0
-_STATEMENTS_KEPT = 200
-
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # Each statement sees what was committed before it, and so what was waited for at a lock.
 _BEGIN_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
 _TRIES = 4
 _FIRST_PAUSE_S = 0.02
-# Chosen to end a deadlock, or in the way of another transaction.
-_IN_THE_WAY = frozenset({"40001", "40P01"})
-# Somebody else may have written meanwhile what was looked for and not found: looking again finds it.
-_THERE_ALREADY = "23505"
-# The server is going away, is not there yet, or has ended the session.
-_LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
-
-# Also where the server has had no say; and a plan that a migration made void.
-_LOST_OR_OUTDATED = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InvalidCachedStatementError,
-)
 
 # "migrate" in ASCII: any number that is nobody else's in this database.
 _MIGRATING = 0x6D696772617465
-
-#: All that may come of the connection or of a statement. Timeouts are `OSError` too.
-ERRORS = (
-    sa.exc.DBAPIError,
-    sa.exc.TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-)
-
-
-async def connect(dsn: str, **server_settings: str) -> asyncpg.Connection:
-    """A connection as the gateway uses them: in UTC, and with an end to every kind of waiting."""
-    return await asyncpg.connect(
-        dsn,
-        timeout=_CONNECT_TIMEOUT_S,
-        command_timeout=_GIVE_UP_S,
-        statement_cache_size=_STATEMENTS_KEPT,
-        max_cached_statement_lifetime=0,
-        server_settings={
-            "application_name": "gateway",
-            "timezone": "UTC",
-            "statement_timeout": _milliseconds(_STATEMENT_TIMEOUT_S),
-            "lock_timeout": _milliseconds(_PATIENCE_S),
-            "idle_in_transaction_session_timeout": _milliseconds(_IDLE_TIMEOUT_S),
-            # An accepted task survives a power cut, whatever the server does unless told.
-            "synchronous_commit": "on",
-            # Compiling a plan to machine code takes longer than any of ours.
-            "jit": "off",
-            **server_settings,
-        },
-    )
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(round(seconds * 1000))
-
-
-def _make_engine(dsn: str, **options: Any) -> AsyncEngine:
-    return create_async_engine(
-        "postgresql+asyncpg://",
-        # Prompts have no place in a log.
-        hide_parameters=True,
-        **{"async_creator": partial(connect, dsn)} | options,
-    )
-
-
-class Refused(Exception):  # noqa: N818 - it is the server's no, as it stands in an IntegrityError
-    """What the server said, without the values that it said it of."""
-
-    def __init__(self, error: asyncpg.PostgresError) -> None:
-        super().__init__(error.message)
-        self.sqlstate = error.sqlstate
 
 
 class AsyncpgDriver:
@@ -144,37 +79,45 @@ def _count(status: str) -> int:
 class PostgresDatabase(Database):
     """A server that others may use at the same time."""
 
-    def __init__(self, engine: AsyncEngine, feed: ChangeFeed, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, engine: AsyncEngine, long_engine: AsyncEngine, feed: ChangeFeed, jitter: Callable[[], float]
+    ) -> None:
         super().__init__()
         self._engine = engine
+        self._long_engine = long_engine
+        self._one_at_a_time = asyncio.Lock()
         self._feed = feed
         self._jitter = jitter
         self._running: set[asyncio.Task[Any]] = set()
         self._closing = False
 
     @classmethod
-    async def open(cls, dsn: str, *, pool_size: int, jitter: Callable[[], float]) -> "PostgresDatabase":
+    async def open(
+        cls, dsn: str, *, pool_size: int, jitter: Callable[[], float], patience: Patience = USUAL
+    ) -> "PostgresDatabase":
         """Open an existing, migrated database. ``jitter`` gives numbers from 0 to 1.
 
         Raises `Unavailable` when it cannot be reached, `ConfigurationError` when it will not do.
         """
-        engine = _make_engine(
+        engine = make_engine(
             dsn,
+            patience,
             isolation_level="AUTOCOMMIT",
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=_PATIENCE_S,
+            pool_timeout=patience.lock_s,
             pool_reset_on_return=None,
         )
-        feed = ChangeFeed(partial(connect, dsn), ERRORS, jitter)
-        database = cls(engine, feed, jitter)
+        long_engine = make_engine(dsn, LONG, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        feed = ChangeFeed(partial(connect, dsn, patience), ERRORS, jitter)
+        database = cls(engine, long_engine, feed, jitter)
         try:
             async with engine.connect() as connection:
-                _check(await _raw(connection))
+                _check_encoding(await _raw(connection))
             await feed.open(database._tell)
         except ERRORS as error:
             await engine.dispose()
-            raise unavailable(_said(_cause(error))) from None
+            raise unavailable(said(cause_of(error))) from None
         except BaseException:  # cancelled, or not to be used: no connection may stay behind
             await engine.dispose()
             raise
@@ -188,7 +131,11 @@ class PostgresDatabase(Database):
         await self._engine.dispose()
 
     async def read(self, function: Callable[[Tx], T]) -> T:
-        return await self._see_through(partial(self._read, function))
+        return await self._see_through(partial(self._read, function, self._engine))
+
+    async def read_long(self, function: Callable[[Tx], T]) -> T:
+        """One at a time, on a connection that is opened for it: the pool is for what is over soon."""
+        return await self._see_through(partial(self._read_alone, function))
 
     async def write(self, function: Callable[[Tx], T]) -> T:
         return await self._see_through(partial(self._write, function))
@@ -214,15 +161,19 @@ class PostgresDatabase(Database):
             try:
                 return await transact()
             except ERRORS as error:
-                cause = _cause(error)
-                if tries == _TRIES or not _may_pass(cause, tries):
-                    raise unavailable(_said(cause)) from None
+                cause = cause_of(error)
+                if tries == _TRIES or not may_pass(cause, tries):
+                    raise unavailable(said(cause)) from None
             await asyncio.sleep(pause_s * (0.5 + self._jitter()))
             pause_s *= 4
         raise AssertionError("the last try returns or raises")  # pragma: no cover
 
-    async def _read(self, function: Callable[[Tx], T]) -> T:
-        async with self._engine.connect() as connection:
+    async def _read_alone(self, function: Callable[[Tx], T]) -> T:
+        async with self._one_at_a_time:
+            return await self._read(function, self._long_engine)
+
+    async def _read(self, function: Callable[[Tx], T], engine: AsyncEngine) -> T:
+        async with engine.connect() as connection:
             raw = await _raw(connection)
             try:
                 await raw.execute(_BEGIN_READ)
@@ -257,7 +208,7 @@ class PostgresDatabase(Database):
             await connection.invalidate()
             self._feed.rename()
             self._tell(touched or None)
-            raise unavailable(f"lost while it committed: {_said(error)}", unknown=True) from None
+            raise unavailable(f"lost while it committed: {said(error)}", unknown=True) from None
         if status != "COMMIT":
             # The function went on after a statement had failed; PostgreSQL takes nothing more then.
             raise unavailable("a statement had failed, so the server rolled back")
@@ -291,12 +242,12 @@ def _check_alive(raw: asyncpg.Connection) -> None:
 async def _roll_back(connection: AsyncConnection, raw: asyncpg.Connection) -> None:
     """Leave nothing of the transaction; a connection that cannot be asked to is thrown away."""
     try:
-        await raw.execute("ROLLBACK", timeout=_ROLLBACK_TIMEOUT_S)
+        await raw.execute("ROLLBACK", timeout=USUAL.network_s)
     except ERRORS:
         await connection.invalidate()
 
 
-def _check(raw: asyncpg.Connection) -> None:
+def _check_encoding(raw: asyncpg.Connection) -> None:
     encoding = raw.get_settings().server_encoding
     if encoding != "UTF8":
         raise ConfigurationError(
@@ -304,40 +255,10 @@ def _check(raw: asyncpg.Connection) -> None:
         )
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What the driver said, from under what SQLAlchemy made of it."""
-    if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
-        return error.orig.__cause__ or error.orig
-    return error
-
-
-def _may_pass(cause: BaseException, tries: int) -> bool:
-    """Whether another try may be luckier. Nothing remains of this one: its COMMIT was not said."""
-    if isinstance(cause, TimeoutError | sa.exc.TimeoutError | ValueError):
-        return False
-    sqlstate = getattr(cause, "sqlstate", None)
-    if sqlstate == _THERE_ALREADY:
-        return tries == 1
-    return sqlstate in _IN_THE_WAY | _LOST or isinstance(cause, _LOST_OR_OUTDATED)
-
-
-def _said(cause: BaseException) -> str:
-    """For the log: what went wrong, without the values that it went wrong with."""
-    if isinstance(cause, asyncpg.DataError | ValueError):
-        # What comes after the colon is the value.
-        return str(cause).partition(":")[0]
-    if isinstance(cause, sa.exc.TimeoutError):
-        return f"all connections have been busy for {_PATIENCE_S:g} s"
-    if isinstance(cause, TimeoutError):
-        return "it does not answer"
-    # Not str(): that adds DETAIL, which quotes the row.
-    return str(cause.args[0]) if isinstance(cause, asyncpg.PostgresError) else str(cause)
-
-
 async def current_revision(dsn: str) -> str | None:
     """The revision written in the database; None when it has no schema yet. Raises `OSError`."""
     try:
-        connection = await connect(dsn)
+        connection = await connect(dsn, USUAL)
         try:
             if await connection.fetchval("SELECT to_regclass('alembic_version') IS NULL"):
                 return None
@@ -351,8 +272,7 @@ async def current_revision(dsn: str) -> str | None:
 
 async def migrate(dsn: str, upgrade: Callable[[sa.Connection], None]) -> None:
     """Run ``upgrade`` in a transaction; instances that start at once take turns. Raises `OSError`."""
-    unhurried = partial(connect, dsn, statement_timeout="0", lock_timeout="0")
-    engine = _make_engine(dsn, async_creator=unhurried, poolclass=sa.pool.NullPool)
+    engine = make_engine(dsn, ENDLESS, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
@@ -364,4 +284,4 @@ async def migrate(dsn: str, upgrade: Callable[[sa.Connection], None]) -> None:
 
 
 def _fail(error: BaseException) -> NoReturn:
-    raise ConnectionError(_said(_cause(error))) from None
+    raise ConnectionError(said(cause_of(error))) from None

@@ -1,4 +1,4 @@
-"""SQLite under SQLAlchemy Core: one writer with group commit, one reader, both threads kept by aiosqlite.
+"""SQLite under SQLAlchemy Core: one writer with group commit, one reader, one more for what takes long.
 
 A transaction is a plain function that takes an open `Tx`. The whole function runs in the connection's
 thread: a hop per transaction, not per statement (see DECISIONS.md, "Whole transactions in the thread").
@@ -139,10 +139,10 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path, writer: SqliteThread, reader: SqliteThread) -> None:
         super().__init__()
         self._path = path
-        self._slow_reader: SqliteThread | None = None
-        self._slow_reader_lock = asyncio.Lock()
         self._writer = writer
         self._reader = reader
+        self._slow_reader: SqliteThread | None = None
+        self._slow_reader_lock = asyncio.Lock()
         self._waiting: list[_Work[Any]] = []
         self._committer: asyncio.Task[None] | None = None
         self._closing = False

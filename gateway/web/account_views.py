@@ -38,7 +38,7 @@ def render_standing(standing: Standing) -> dict[str, Any]:
         },
         "rates": [_rate(rate) for rate in rates],
         "tasks": [_level(level) for level in levels],
-        "budgets": [_budget(budget) for budget in standing.budgets],
+        "budgets": [render_budget(budget) for budget in standing.budgets],
     }
 
 
@@ -77,7 +77,7 @@ def _level(level: Level) -> dict[str, Any]:
     return {"name": level.name, "limit": level.limit, "used": level.used, "remaining": level.remaining}
 
 
-def _budget(budget: Budget) -> dict[str, Any]:
+def render_budget(budget: Budget) -> dict[str, Any]:
     return {
         "window": budget.window.value,
         "limit_micros": budget.limit_micros,

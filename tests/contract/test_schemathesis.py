@@ -62,6 +62,7 @@ LONGEST_REPORT_DAYS = 400
 ZONES = available_timezones()
 # Texts of administrators: what can be read, and begins or ends with no space.
 READABLE = ("name", "owner", "reason")
+TENANT_NAME_CHARS = 100
 LATER = "2099-12-31T00:00:00Z"
 EXAMPLE_VALUES = {
     example["value"]
@@ -114,7 +115,11 @@ class Fuzzed:
                     values[name] = value
 
     def name_anew(self, case: schemathesis.Case) -> None:
-        """Give each request a name of its own: a second request of the same name is rightly refused."""
+        """Give each request and each tenant a name of its own: a second of that name is rightly refused."""
+        if "/tenants" in case.operation.path and isinstance(case.body, dict):
+            name = case.body.get("name")
+            if isinstance(name, str) and 1 <= len(name) <= TENANT_NAME_CHARS:
+                case.body["name"] = f"{name[: TENANT_NAME_CHARS - 10]}-{next(self.numbers)}"
         offered = case.headers.get(NAME)
         try:
             name = parse_name([offered]) if isinstance(offered, str) else None

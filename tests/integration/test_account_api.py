@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, mak
 from tests.factories import ACT
 from tests.specification import Specification
 
+ON_BOTH_DATABASES = True
 CLIP = 60_000
 PATHS = ("/api/account", "/api/usage", "/api/models")
 
@@ -309,15 +311,11 @@ async def test_models_of_google_are_not_emulated(
     real = make_apis(settings, services)
     services.standings._emulated = False
     api = AccountApi(real.music._callers, services.standings, services.usage)
-    app = make_app(real.__class__(**{**_fields(real), "account": api}), services)
+    app = make_app(replace(real, account=api), services)
     transport = httpx.ASGITransport(app)
     async with checked_client(specification, transport=transport, base_url=BASE_URL) as client:
         caller = await make_caller(client, services, "acme")
         assert {m["emulated"] for m in (await look(caller, "/api/models"))["models"]} == {False}
-
-
-def _fields(apis: Any) -> dict[str, Any]:
-    return {name: getattr(apis, name) for name in apis.__slots__}
 
 
 # GET /api/usage

@@ -76,7 +76,7 @@ async def test_a_text_is_told_once_and_not_to_be_kept_on_the_way(
         ({"name": None}, {"name": "wrong_type"}),
         ({"tenant": "x"}, {"tenant": "unknown_field"}),
         ({"mode": "free"}, {"mode": "unknown_value"}),
-        ({"scopes": []}, {"scopes": "too_short"}),
+        ({"scopes": []}, {"scopes": "empty"}),
         ({"scopes": ["write"]}, {"scopes.0": "unknown_value"}),
         ({"tags": ["x" * 51]}, {"tags.0": "too_long"}),
         ({"tags": ["two\nlines"]}, {"tags": "invalid"}),

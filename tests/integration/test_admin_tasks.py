@@ -9,6 +9,8 @@ from tests.emulator import RunningEmulator
 
 PROMPT = "a prompt that only its tenant and one administrator at a time should read"
 
+ON_BOTH_DATABASES = True
+
 
 async def test_everybodys_tasks_are_listed_without_what_was_asked_for(
     admin: Administrator, caller: Caller, stranger: Caller

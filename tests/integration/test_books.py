@@ -1,5 +1,7 @@
 """Corrections by hand, and the ledger as its keeper reads it."""
 
+import asyncio
+
 import pytest
 
 from gateway.accounts import derived
@@ -82,6 +84,15 @@ async def test_a_named_adjustment_is_made_once(office: TestOffice, tenant: Tenan
     other = await office.books.adjust(ACT, tenant.id, 70_000, reason="moved", name="m")
     assert other.row.id != made.row.id
     assert await office.books.reconcile() == ()
+
+
+async def test_fifty_of_one_name_at_once_make_one_entry(office: TestOffice, tenant: Tenant) -> None:
+    """I3."""
+    found = await asyncio.gather(
+        *(office.books.adjust(ACT, tenant.id, 70_000, reason="moved", name="n") for _ in range(50))
+    )
+    assert sum(not each.repeated for each in found) == 1
+    assert await spent(office, tenant) == [70_000] * 3
 
 
 @pytest.mark.parametrize(("micros", "reason"), [(70_001, "moved"), (70_000, "moved back")])

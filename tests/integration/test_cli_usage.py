@@ -4,26 +4,26 @@ import asyncio
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from gateway.cli.main import main
 from gateway.db import accounts, tasks, work
-from gateway.db.engine import Database, Tx
+from gateway.db.engine import Tx
+from gateway.db.sqlite import SqliteDatabase
 from gateway.db.work import AttemptEnd
 from gateway.model import Periods, TaskState
 from gateway.tasks import charging
 from tests.factories import NOW_MS, a_clip, a_task
+from tests.shell import Shell
 
 RANGE = ("--from", "2027-01-01", "--to", "2027-01-31")
 
 
 async def make_a_clip(file: Path, key_id: str) -> None:
     """A task of ninety seconds on 15 January 2027, 08:00 in UTC; its call cost less than was charged."""
-    database = await Database.open(file)
+    database = await SqliteDatabase.open(file)
 
     def write(tx: Tx) -> None:
         key = accounts.get_key(tx, key_id)
@@ -43,36 +43,28 @@ async def make_a_clip(file: Path, key_id: str) -> None:
     await database.close()
 
 
-class Shell:
-    """The command line on a data directory of its own, with a tenant of one task and one of none."""
+class UsedShell(Shell):
+    """The command line on a data directory with a tenant of one task and one of none."""
 
     def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
+        super().__init__(data_dir)
         self.tenant: str = self.json("tenant", "create", "=radio", "--zone", "Pacific/Kiritimati")["id"]
         self.key: str = self.json("key", "create", "--tenant", self.tenant, "--name", "podcast")["id"]
         self.other: str = self.json("tenant", "create", "other")["id"]
-        asyncio.run(make_a_clip(data_dir / "gateway.db", self.key))
-
-    def run(self, *words: str) -> Result:
-        environment = {"GATEWAY_DATA_DIR": str(self.data_dir)}
-        result = CliRunner().invoke(main, list(words), env=environment)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
+        asyncio.run(make_a_clip(self.database, self.key))
 
     def ok(self, *words: str) -> str:
+        """As it was written: read as text, the line ends of CSV would be others."""
         result = self.run(*words)
         assert result.exit_code == 0, result.stderr
-        # As it was written: the console would make its own line ends of those of CSV.
         return result.stdout_bytes.decode()
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self.ok(*words, "--json"))
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path / "data")
+def shell(tmp_path: Path, migrated_file: Path) -> UsedShell:
+    (tmp_path / "data").mkdir()
+    shutil.copy(migrated_file, tmp_path / "data" / "gateway.db")
+    return UsedShell(tmp_path / "data")
 
 
 def lines(text: str) -> list[dict[str, str]]:
@@ -83,7 +75,7 @@ def lines(text: str) -> list[dict[str, str]]:
 # gateway usage export
 
 
-def test_everything_is_exported_by_tenant_key_model_and_day(shell: Shell) -> None:
+def test_everything_is_exported_by_tenant_key_model_and_day(shell: UsedShell) -> None:
     (line,) = lines(shell.ok("usage", "export", *RANGE))
     named = {name: value for name, value in line.items() if value != "0"}
     assert named == {
@@ -106,7 +98,7 @@ def test_everything_is_exported_by_tenant_key_model_and_day(shell: Shell) -> Non
     }
 
 
-def test_an_export_as_json_says_what_it_covers(shell: Shell) -> None:
+def test_an_export_as_json_says_what_it_covers(shell: UsedShell) -> None:
     report = json.loads(shell.ok("usage", "export", *RANGE, "--format", "json", "--group-by", "tenant"))
     assert (report["tenant_id"], report["zone"], report["group_by"]) == (None, "UTC", ["tenant"])
     assert (report["from"], report["to"]) == ("2027-01-01T00:00:00+00:00", "2027-02-01T00:00:00+00:00")
@@ -114,7 +106,7 @@ def test_an_export_as_json_says_what_it_covers(shell: Shell) -> None:
     assert report["total"]["charged_micros"] == 60_000
 
 
-def test_an_export_can_be_of_one_tenant_in_its_own_zone(shell: Shell) -> None:
+def test_an_export_can_be_of_one_tenant_in_its_own_zone(shell: UsedShell) -> None:
     """There it was ten in the evening."""
     report = json.loads(
         shell.ok("usage", "export", *RANGE, "--tenant", shell.tenant, "--format", "json", "--group-by", "day")
@@ -126,18 +118,18 @@ def test_an_export_can_be_of_one_tenant_in_its_own_zone(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(("zone", "day"), [("Pacific/Pago_Pago", "2027-01-14"), ("Asia/Tokyo", "2027-01-15")])
-def test_an_export_can_be_of_another_zones_days(shell: Shell, zone: str, day: str) -> None:
+def test_an_export_can_be_of_another_zones_days(shell: UsedShell, zone: str, day: str) -> None:
     (line,) = lines(shell.ok("usage", "export", *RANGE, "--tz", zone, "--group-by", "day"))
     assert line["day"] == day
 
 
-def test_an_export_goes_to_a_file(shell: Shell, tmp_path: Path) -> None:
+def test_an_export_goes_to_a_file(shell: UsedShell, tmp_path: Path) -> None:
     file = tmp_path / "usage.csv"
     assert shell.ok("usage", "export", *RANGE, "--output", str(file)) == ""
     assert file.read_bytes().decode() == shell.ok("usage", "export", *RANGE)
 
 
-def test_a_file_that_cannot_be_written_is_told(shell: Shell, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_told(shell: UsedShell, tmp_path: Path) -> None:
     result = shell.run("usage", "export", *RANGE, "--output", str(tmp_path / "nowhere" / "usage.csv"))
     assert result.exit_code == 1
     assert "cannot be written: No such file or directory" in result.stderr
@@ -146,7 +138,7 @@ def test_a_file_that_cannot_be_written_is_told(shell: Shell, tmp_path: Path) -> 
 # gateway usage show
 
 
-def test_usage_is_shown_to_people(shell: Shell) -> None:
+def test_usage_is_shown_to_people(shell: UsedShell) -> None:
     first, *table = shell.ok("usage", "show", *RANGE).splitlines()
     assert first == "2027-01-01 to 2027-01-31, days of UTC"
     assert [line.split() for line in table] == [
@@ -159,24 +151,24 @@ def test_usage_is_shown_to_people(shell: Shell) -> None:
     ]
 
 
-def test_keys_are_shown_with_their_ids(shell: Shell) -> None:
+def test_keys_are_shown_with_their_ids(shell: UsedShell) -> None:
     _, _, row, _ = shell.ok("usage", "show", *RANGE, "--group-by", "key,model,day").splitlines()
     assert row.split()[:4] == ["podcast", shell.key, "lyria-002", "2027-01-15"]
 
 
-def test_adjustments_are_shown_without_a_key(shell: Shell) -> None:
+def test_adjustments_are_shown_without_a_key(shell: UsedShell) -> None:
     shell.ok("ledger", "adjust", "--tenant", shell.tenant, "--usd", "0.5", "--reason", "why", "--yes")
     row, _ = shell.ok("usage", "show", "--group-by", "key").splitlines()[2:]
     assert row.split() == [*["0"] * 5, "0", "0.0", "0", "0", "0.00", "0.50", "0.00"]
 
 
-def test_what_is_shown_is_what_is_exported(shell: Shell) -> None:
+def test_what_is_shown_is_what_is_exported(shell: UsedShell) -> None:
     groups = ("--group-by", "tenant,day")
     exported = json.loads(shell.ok("usage", "export", *RANGE, *groups, "--format", "json"))
     assert shell.json("usage", "show", *RANGE, *groups) == exported
 
 
-def test_all_of_it_in_one_line(shell: Shell) -> None:
+def test_all_of_it_in_one_line(shell: UsedShell) -> None:
     rows = shell.ok("usage", "show", *RANGE, "--group-by", "").splitlines()[2:]
     assert rows[0] == rows[1]
 
@@ -196,7 +188,7 @@ def test_all_of_it_in_one_line(shell: Shell) -> None:
     ],
 )
 def test_what_cannot_be_reported_is_refused(
-    shell: Shell, command: str, words: tuple[str, ...], code: int, complaint: str
+    shell: UsedShell, command: str, words: tuple[str, ...], code: int, complaint: str
 ) -> None:
     result = shell.run("usage", command, *words)
     assert result.exit_code == code
@@ -204,5 +196,5 @@ def test_what_cannot_be_reported_is_refused(
     assert result.stdout == ""
 
 
-def test_a_format_that_is_none_is_wrong_usage(shell: Shell) -> None:
+def test_a_format_that_is_none_is_wrong_usage(shell: UsedShell) -> None:
     assert shell.run("usage", "export", "--format", "xml").exit_code == 2

@@ -135,6 +135,23 @@ async def test_a_failed_read_does_not_stop_the_next(database: Database) -> None:
     assert await database.read(names) == set()
 
 
+async def test_what_takes_long_keeps_no_other_read_waiting(database: Database) -> None:
+    pause = Pause()
+
+    def dawdle(tx: Tx) -> set[str]:
+        found = names(tx)
+        pause.wait(tx)
+        return found
+
+    reading = asyncio.create_task(database.read_long(dawdle))
+    await pause.entered.wait()
+    await database.write(keep("meanwhile"))
+    assert await database.read(names) == {"meanwhile"}
+    pause.end()
+    assert await reading == set()
+    assert await database.read_long(names) == {"meanwhile"}
+
+
 async def test_a_long_read_cannot_write_and_does_not_stop_the_next(database: Database) -> None:
     with pytest.raises(Unavailable):
         await database.read_long(keep("x"))
@@ -199,6 +216,10 @@ async def test_closing_commits_what_waits(store: Store) -> None:
     await closing_down
     assert await there(store) == set(await asyncio.gather(first, *writes))
 
+
+async def test_a_closed_database_is_unavailable(store: Store) -> None:
+    database = await open_store(store)
+    await database.read_long(names)
     await database.close()
     with pytest.raises(Unavailable):
         await database.write(keep("acme"))

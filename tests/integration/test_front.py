@@ -20,7 +20,8 @@ def apis(settings: Settings, services: Services) -> Apis:
 
 
 def page_app(apis: Apis, front: FrontPage) -> ASGIApp:
-    return create_app(replace(apis, front=front, files=None), Metrics("0"), lambda: "request-0001")
+    changed = replace(apis, front=front)
+    return create_app(changed, Metrics("0"), lambda: "request-0001")
 
 
 async def shown(app: ASGIApp) -> httpx.Response:

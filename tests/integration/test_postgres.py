@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway.db import postgres
+from gateway.db.connecting import USUAL, Patience
 from gateway.db.engine import Database, Tx, touch
 from gateway.db.locks import lock_tenant
 from gateway.db.opening import migrate, open_database
+from gateway.db.postgres import PostgresDatabase
 from gateway.db.prepared import Prepared
 from gateway.db.tables import tenants
 from gateway.db.tenants import find_tenant, insert_tenant
@@ -49,11 +50,16 @@ class Opening:
         self._opened: list[Database] = []
 
     async def __call__(
-        self, *, port: int | None = None, pool_size: int = 2, user: str = "gateway"
+        self,
+        *,
+        port: int | None = None,
+        pool_size: int = 2,
+        user: str = "gateway",
+        patience: Patience = USUAL,
     ) -> Database:
-        url = self._store.url.replace(str(self._store.server.port), str(port or self._store.server.port))
-        url = url.replace("gateway@", f"{user}@")
-        opened = await open_database(url, pool_size=pool_size, jitter=lambda: 0.5)
+        usual = self._store.server.port
+        dsn = self._store.dsn.replace(str(usual), str(port or usual)).replace("gateway@", f"{user}@")
+        opened = await PostgresDatabase.open(dsn, pool_size=pool_size, jitter=lambda: 0.5, patience=patience)
         self._opened.append(opened)
         return opened
 
@@ -125,8 +131,7 @@ async def test_sessions_are_in_utc_and_wait_for_nothing_for_ever(database: Datab
 
 
 async def test_a_pool_that_stays_empty_is_told_as_unavailable(opening: Opening, store: PostgresStore) -> None:
-    database = await opening(pool_size=1)
-    database._engine.pool._timeout = 0.05
+    database = await opening(pool_size=1, patience=Patience(lock_s=0.05))
     pause = Pause()
     holding = asyncio.create_task(database.write(pause.wait))
     await pause.entered.wait()
@@ -151,11 +156,27 @@ async def test_no_more_connections_are_made_than_allowed(opening: Opening, store
     await eventually(lambda: store.fetch_now(sessions) == [(0,)])
 
 
-async def test_a_lock_held_too_long_is_told_as_unavailable(
-    opening: Opening, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres, "_PATIENCE_S", 0.1)
-    database = await opening()
+async def test_what_takes_long_takes_nothing_from_the_pool(opening: Opening) -> None:
+    """And one at a time: it is opened for as long as it takes."""
+    database = await opening(pool_size=1)
+    pause = Pause()
+
+    def look(tx: Tx) -> str:
+        pause.wait(tx)
+        return tx.exec_driver_sql("SHOW statement_timeout").scalar_one()
+
+    first = asyncio.create_task(database.read_long(look))
+    await pause.entered.wait()
+    second = asyncio.create_task(database.read_long(names))
+    assert await database.read(names) == set()
+    assert not second.done()
+    pause.end()
+    assert await first == "15min"
+    assert await second == set()
+
+
+async def test_a_lock_held_too_long_is_told_as_unavailable(opening: Opening) -> None:
+    database = await opening(patience=Patience(lock_s=0.1))
     tenant = await keep_tenant(database)
     pause = Pause()
 
@@ -174,11 +195,10 @@ async def test_a_lock_held_too_long_is_told_as_unavailable(
 
 
 async def test_a_process_that_stops_in_the_middle_keeps_nobody_out(
-    opening: Opening, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    opening: Opening, store: PostgresStore
 ) -> None:
     """The server ends its session; once it goes on, its write is run again from the beginning."""
-    monkeypatch.setattr(postgres, "_IDLE_TIMEOUT_S", 0.1)
-    stopped, database = await opening(), await opening()
+    stopped, database = await opening(patience=Patience(idle_s=0.1)), await opening()
     pause = Pause()
     write = Counted(first=pause.wait)
     writing = asyncio.create_task(stopped.write(write))
@@ -364,11 +384,9 @@ async def test_a_connection_lost_before_commit_is_not_noticed(
 
 
 async def test_a_network_that_is_silent_is_given_up(
-    proxy: Proxy, opening: Opening, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, opening: Opening, store: PostgresStore
 ) -> None:
-    monkeypatch.setattr(postgres, "_GIVE_UP_S", 0.2)
-    monkeypatch.setattr(postgres, "_ROLLBACK_TIMEOUT_S", 0.2)
-    database = await opening(port=proxy.port)
+    database = await opening(port=proxy.port, patience=Patience(statement_s=0.1, network_s=0.1))
     proxy.fall_silent()
     with pytest.raises(Unavailable) as caught:
         await database.write(keep("acme"))

@@ -224,27 +224,6 @@ async def test_no_thread_is_left_when_only_the_reader_cannot_be_opened(
             assert not thread.is_alive()
 
 
-# Long reads
-
-
-async def test_what_takes_long_keeps_no_other_read_waiting(database: Database) -> None:
-    entered, may_end = threading.Event(), threading.Event()
-
-    def dawdle(tx: Tx) -> set[str]:
-        found = names(tx)
-        entered.set()
-        may_end.wait()
-        return found
-
-    reading = asyncio.create_task(database.read_long(dawdle))
-    await asyncio.to_thread(entered.wait)
-    await database.write(keep("meanwhile"))
-    assert await database.read(names) == {"meanwhile"}
-    may_end.set()
-    assert await reading == set()
-    assert await database.read_long(names) == {"meanwhile"}
-
-
 async def test_long_reads_that_come_together_share_one_reader(database: Database) -> None:
     before = threading.active_count()
     await asyncio.gather(*(database.read_long(names) for _ in range(5)))

@@ -4,11 +4,13 @@ Any zone, any grouping, any stretch of days, clocks that change in between (peer
 """
 
 import asyncio
-import shutil
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,12 +24,14 @@ from gateway.accounts.calendar import periods_at
 from gateway.accounts.usage import Query, Report, Row, UsageReports
 from gateway.db import accounts, ledger, tables, tasks, tenants
 from gateway.db.engine import Database, Tx
-from gateway.db.migrate import migrate
 from gateway.db.usage import Usage
 from gateway.model import ApiKey, Dimension, Entry, EntryKind, ModelKind, MusicSpec, Task, TaskState
 from tests.clock import SetClock
+from tests.databases import Store, copy_of_file, copy_of_template, open_store
 from tests.factories import a_clip, a_key, a_task, a_tenant
+from tests.postgres import Server
 
+EXAMPLES = 60
 # Half an hour beside the others, fourteen hours ahead, eleven behind, clocks that change at midnight.
 ZONES = (
     *("UTC", "Europe/Berlin", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/St_Johns"),
@@ -115,10 +119,9 @@ ADJUSTMENTS = st.tuples(st.integers(0, 1), MOMENTS, st.integers(-1_000, 10**12))
 
 
 class Shop:
-    """Two tenants with two keys each, on a database of their own."""
+    """Two tenants with two keys each."""
 
-    def __init__(self, file: Path, homes: tuple[str, str]) -> None:
-        self.file = file
+    def __init__(self, homes: tuple[str, str]) -> None:
         self.tenants = [a_tenant(zone=home) for home in homes]
         self.keys: list[ApiKey] = [a_key(self.tenants[n // 2]) for n in range(4)]
         self.history: list[Made] = []
@@ -252,36 +255,56 @@ def groups(report: Report) -> dict[tuple[str | None, ...], Usage]:
     return found
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("usage") / "gateway.db"
-    migrate(file)
-    return file
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(
-    data=st.data(),
-    history=st.lists(made(), max_size=12),
-    adjustments=st.lists(ADJUSTMENTS, max_size=3),
-    homes=st.tuples(st.sampled_from(HOMES), st.sampled_from(HOMES)),
-)
-def test_reports_are_what_the_rows_add_up_to(
-    migrated: Path,
-    data: st.DataObject,
-    history: list[Made],
-    adjustments: list[tuple[int, int, int]],
-    homes: tuple[str, str],
-) -> None:
+@contextmanager
+def new_file(migrated: Path) -> Iterator[Store]:
     with tempfile.TemporaryDirectory() as directory:
-        shop = Shop(Path(shutil.copy(migrated, directory)), homes)
-        asyncio.run(compare(shop, data, history, adjustments))
+        yield copy_of_file(migrated, Path(directory))
+
+
+def run(make_store: Callable[[], AbstractContextManager[Store]], examples: int) -> None:
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        data=st.data(),
+        history=st.lists(made(), max_size=12),
+        adjustments=st.lists(ADJUSTMENTS, max_size=3),
+        homes=st.tuples(st.sampled_from(HOMES), st.sampled_from(HOMES)),
+    )
+    def reports_are_right(
+        data: st.DataObject,
+        history: list[Made],
+        adjustments: list[tuple[int, int, int]],
+        homes: tuple[str, str],
+    ) -> None:
+        with make_store() as store:
+            asyncio.run(compare(store, Shop(homes), data, history, adjustments))
+
+    reports_are_right()
+
+
+@pytest.mark.slow
+def test_reports_are_what_the_rows_add_up_to(migrated_file: Path) -> None:
+    run(partial(new_file, migrated_file), EXAMPLES)
+
+
+@pytest.mark.slow
+def test_reports_are_what_the_rows_add_up_to_on_postgres_too(postgres_server: Server) -> None:
+    run(partial(copy_of_template, postgres_server), EXAMPLES // 4)
 
 
 async def compare(
-    shop: Shop, data: st.DataObject, history: list[Made], adjustments: list[tuple[int, int, int]]
+    store: Store,
+    shop: Shop,
+    data: st.DataObject,
+    history: list[Made],
+    adjustments: list[tuple[int, int, int]],
 ) -> None:
-    database = await Database.open(shop.file)
+    database = await open_store(store)
     try:
         await database.write(shop.fill)
         for each in history:

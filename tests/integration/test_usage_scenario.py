@@ -28,6 +28,7 @@ from tests.factories import ACT, a_caller, keep_tenant
 from tests.specification import Specification
 from tests.workshop import Workshop, open_workshop
 
+ON_BOTH_DATABASES = True
 # A third more than list prices, and rounded: 60,000 becomes 80,000.
 PRICE, COST = 80_000, 43_000
 ZONE = "Pacific/Pago_Pago"
@@ -70,7 +71,10 @@ class Tenancy:
             RANGE["to"],
             *words,
         ]
-        environment = {"GATEWAY_DATA_DIR": str(self.settings.data_dir)}
+        environment = {
+            "GATEWAY_DATA_DIR": str(self.settings.data_dir),
+            "GATEWAY_DATABASE_URL": self.settings.database_url.get_secret_value(),
+        }
         result = await asyncio.to_thread(CliRunner().invoke, main, command, env=environment)
         assert result.exit_code == 0, result.output
         return dict(json.loads(result.stdout))

@@ -1,4 +1,4 @@
-"""The ledger, its proof, and the audit log."""
+"""The ledger, its proof, what was used, and the audit log."""
 
 from starlette.requests import Request
 from starlette.responses import Response

@@ -94,7 +94,12 @@ class AdminBody(BaseModel):
     """Null lifts a limit where it may be null at all. What is left out of a change stays as it is."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, json_schema_extra=cast("Any", _without_defaults)
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        json_schema_extra=cast("Any", _without_defaults),
+        # Made when they are first used: most starts of a gateway are followed by no administrator.
+        defer_build=True,
     )
 
     def _named(self, *, but: Iterable[str] = ()) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from gateway.accounts.books import AuditEntry, Difference, LedgerRow
 from gateway.accounts.tenants import Budget, Portrait
 from gateway.model import ApiKey, Clip, Deployment, Member, Task, Tenant
 from gateway.tasks.archive import Attempt, Event, QueueLine, Story
+from gateway.web.account_views import render_budget
 from gateway.web.views import render_price, render_request, timestamp
 
 Document = dict[str, Any]
@@ -40,23 +41,7 @@ def render_portrait(portrait: Portrait) -> Document:
 
 
 def render_budgets(budgets: Iterable[Budget]) -> list[Document]:
-    return [
-        {
-            "window": budget.window.value,
-            "limit_micros": budget.limit_micros,
-            "held_micros": budget.used.held_micros,
-            "spent_micros": budget.used.spent_micros,
-            "remaining_micros": _remaining(budget),
-            "resets_at": timestamp(budget.resets_at_ms),
-        }
-        for budget in budgets
-    ]
-
-
-def _remaining(budget: Budget) -> int | None:
-    limit_micros = budget.limit_micros
-    # Lowering a budget, or an adjustment, can bring it below what is used already.
-    return None if limit_micros is None else max(0, limit_micros - budget.used.used_micros)
+    return list(map(render_budget, budgets))
 
 
 def render_member(member: Member) -> Document:
