@@ -201,6 +201,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             database, storage, catalog, runner, signals, metrics, clock, new_id,
             lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
             webhooks.addresses,
+            webhooks.announcer,
             _task_policy(settings),
         )  # fmt: skip
         last_use = LastUse(database, clock)
