@@ -51,6 +51,8 @@ _DUE = (
     .where(_pending, _of.lane == sa.bindparam("in_lane"), _of.next_attempt_at_ms <= _now)
     .order_by(_of.next_attempt_at_ms)
     .limit(_limit)
+    # What another process is taking this moment is not waited for.
+    .with_for_update(key_share=True, skip_locked=True)
 )
 _CLAIM = (
     sa.update(webhook_deliveries)

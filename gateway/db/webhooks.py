@@ -21,7 +21,7 @@ _tenant_id: sa.BindParameter[str] = sa.bindparam("of_tenant")
 _now = sa.bindparam("now_ms", type_=sa.BigInteger)
 _its = webhook_endpoints.c
 
-_LOCK_TENANT = sa.select(tenants.c.id).where(tenants.c.id == _tenant_id).with_for_update()
+_LOCK_TENANT = sa.select(tenants.c.id).where(tenants.c.id == _tenant_id).with_for_update(key_share=True)
 _INSERT_ENDPOINT = sa.insert(webhook_endpoints)
 _ENDPOINTS = (
     sa.select(webhook_endpoints)

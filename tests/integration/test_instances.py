@@ -5,24 +5,30 @@ import random
 import secrets
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from functools import partial
+from typing import Any, TypeVar
 
 import pytest
 
 from gateway.db import ledger, postgres, work
 from gateway.db.engine import Database, Tx
-from gateway.db.locks import lock_tenant
+from gateway.db.locks import lock_claims, lock_tenant
 from gateway.db.reconciliation import find_differences
 from gateway.db.work import AttemptEnd
-from gateway.errors import GatewayError
-from gateway.model import ApiKey, BudgetWindow, TaskState
+from gateway.errors import BudgetSpent, GatewayError, Unauthorized
+from gateway.model import ApiKey, BudgetWindow, TaskState, TenantStatus
 from gateway.tasks import charging
-from gateway.tasks.admission import Defaults, admit
+from gateway.tasks.admission import Admitted, Defaults, admit
+from gateway.tasks.fairshare import choose
 from tests.clock import SetClock
-from tests.databases import PostgresStore, Store, open_store
+from tests.databases import Pause, PostgresStore, Store, open_store
+from tests.eventually import eventually
 from tests.factories import ACT, NOW_MS, a_clip, a_task, keep_key, keep_tenant
 from tests.office import TestOffice
+
+T = TypeVar("T")
 
 ON_BOTH_DATABASES = True
 
@@ -195,6 +201,159 @@ async def test_a_lease_is_not_taken_from_a_task_that_is_being_ended(postgres_sto
     assert await finishing
     for each in (here, elsewhere):
         await each.close()
+
+
+class Slow:
+    """A database on which a write stays open, all done but not committed, until ``pause`` ends."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.pause = Pause()
+
+    async def write(self, function: Callable[[Tx], T]) -> T:
+        def dawdle(tx: Tx) -> T:
+            done = function(tx)
+            self.pause.wait(tx)
+            return done
+
+        return await self._database.write(dawdle)
+
+
+async def one_behind_the_other(
+    store: PostgresStore,
+    first: Callable[[Slow], Coroutine[Any, Any, Any]],
+    second: Callable[[Database], Coroutine[Any, Any, T]],
+) -> T:
+    """What the second gives that came, to another instance, while the first was not yet committed."""
+    here, elsewhere = [await open_store(store) for _ in range(2)]
+    slow = Slow(here)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    try:
+        earlier = asyncio.create_task(first(slow))
+        await slow.pause.entered.wait()
+        later = asyncio.create_task(second(elsewhere))
+        await eventually(lambda: later.done() or store.fetch_now(waiting) == [(1,)])
+        assert not later.done()
+        slow.pause.end()
+        await earlier
+        return await later
+    finally:
+        slow.pause.end()
+        for each in (here, elsewhere):
+            await each.close()
+
+
+async def a_key(store: PostgresStore, **terms: Any) -> ApiKey:
+    database = await open_store(store)
+    key = await keep_key(database, await keep_tenant(database, **terms))
+    await database.close()
+    return key
+
+
+def ask(key: ApiKey, tx: Tx) -> Admitted:
+    return admit(tx, a_task(key), deadline_at_ms=NOW_MS, defaults=Defaults(10_000, 10_000))
+
+
+async def test_a_key_revoked_while_somebody_waits_lets_nobody_in(postgres_store: PostgresStore) -> None:
+    """What was read before the wait is not what counts."""
+    key = await a_key(postgres_store)
+    with pytest.raises(Unauthorized):
+        await one_behind_the_other(
+            postgres_store,
+            lambda slow: TestOffice(slow, SetClock()).keyring.revoke(ACT, key.id),
+            lambda database: database.write(partial(ask, key)),
+        )
+
+
+async def test_nobody_comes_in_after_a_revocation_is_done(postgres_store: PostgresStore) -> None:
+    """It waits for whoever was let in before."""
+    key = await a_key(postgres_store)
+    assert await one_behind_the_other(
+        postgres_store,
+        lambda slow: slow.write(partial(ask, key)),
+        lambda database: TestOffice(database, SetClock()).keyring.revoke(ACT, key.id),
+    )
+
+
+async def test_a_budget_lowered_while_somebody_waits_is_the_one_that_counts(
+    postgres_store: PostgresStore,
+) -> None:
+    key = await a_key(postgres_store)
+    with pytest.raises(BudgetSpent):
+        await one_behind_the_other(
+            postgres_store,
+            lambda slow: TestOffice(slow, SetClock()).tenants.set_budgets(
+                ACT, key.tenant_id, {BudgetWindow.DAY: 1}
+            ),
+            lambda database: database.write(partial(ask, key)),
+        )
+
+
+async def test_changes_of_a_tenant_are_made_one_on_top_of_the_other(postgres_store: PostgresStore) -> None:
+    """Each writes the whole row: made side by side, the later would undo the earlier."""
+    key = await a_key(postgres_store)
+    tenant = await one_behind_the_other(
+        postgres_store,
+        lambda slow: TestOffice(slow, SetClock()).tenants.suspend(ACT, key.tenant_id),
+        lambda database: TestOffice(database, SetClock()).tenants.update(ACT, key.tenant_id, rpm=7),
+    )
+    assert (tenant.status, tenant.rpm) == (TenantStatus.SUSPENDED, 7)
+
+
+async def test_changes_of_a_key_are_made_one_on_top_of_the_other(postgres_store: PostgresStore) -> None:
+    """A secret that was replaced must not come back with another change."""
+    before = await a_key(postgres_store)
+    key = await one_behind_the_other(
+        postgres_store,
+        lambda slow: TestOffice(slow, SetClock()).keyring.rotate(ACT, before.id, overlap_s=0),
+        lambda database: TestOffice(database, SetClock()).keyring.update(ACT, before.id, rpm=7),
+    )
+    assert key.rpm == 7
+    assert key.sha256 != before.sha256
+
+
+def claim_next(tx: Tx) -> bool:
+    """As a worker does it, whoever's turn it is."""
+    lock_claims(tx)
+    queue = choose(work.list_queues(tx, now_ms=NOW_MS), {})
+    if queue is None or queue.task_id is None:
+        return False
+    return claim(queue.task_id, tx)
+
+
+def claim(task_id: str, tx: Tx, *, within_limit: bool = False) -> bool:
+    token = secrets.token_hex(8)
+    lease = work.claim(
+        tx, task_id, token=token, now_ms=NOW_MS, expires_at_ms=NOW_MS + 1, within_limit=within_limit
+    )
+    return lease is not None
+
+
+async def test_two_workers_do_not_run_more_of_a_tenant_than_it_may(postgres_store: PostgresStore) -> None:
+    key = await a_key(postgres_store, max_concurrent=1)
+    database = await open_store(postgres_store)
+    for _ in range(2):
+        await database.write(partial(ask, key))
+    await database.close()
+    assert not await one_behind_the_other(
+        postgres_store, lambda slow: slow.write(claim_next), lambda database: database.write(claim_next)
+    )
+
+
+async def test_a_task_that_comes_in_beside_a_worker_does_not_run_beyond_the_limit(
+    postgres_store: PostgresStore,
+) -> None:
+    key = await a_key(postgres_store, max_concurrent=1)
+    database = await open_store(postgres_store)
+    await database.write(partial(ask, key))
+    await database.close()
+
+    def ask_and_claim(tx: Tx) -> bool:
+        return claim(ask(key, tx).task.id, tx, within_limit=True)
+
+    assert not await one_behind_the_other(
+        postgres_store, lambda slow: slow.write(claim_next), lambda database: database.write(ask_and_claim)
+    )
 
 
 async def test_a_name_that_two_give_at_once_is_given_once(store: Store) -> None:
