@@ -200,9 +200,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         tasks = TaskService(
             database, storage, catalog, runner, signals, metrics, clock, new_id,
             lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
-            webhooks.addresses,
-            webhooks.announcer,
-            _task_policy(settings),
+            webhooks.addresses, webhooks.announcer, _task_policy(settings),
         )  # fmt: skip
         last_use = LastUse(database, clock)
         authenticator = Authenticator(database, clock, last_use.note)
