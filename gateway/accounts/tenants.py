@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 from gateway.accounts import checks, pictures
 from gateway.accounts.calendar import periods_at, resets_at_ms
 from gateway.accounts.checks import require
-from gateway.db import audit, ledger, tenants
+from gateway.db import alerts, audit, ledger, tenants
 from gateway.db.engine import Database, Tx
 from gateway.db.ledger import Balance
 from gateway.db.locks import lock_tenant
@@ -145,6 +145,8 @@ class Tenants:
             before = pictures.of_budgets(ledger.get_budgets(tx, tenant_id))
             ledger.put_budgets(tx, tenant_id, named)
             ledger.drop_budgets(tx, tenant_id, limits.keys() - named.keys())
+            periods = periods_at(self._clock.now_ms(), tenant.zone)
+            alerts.forget_alerts(tx, tenant_id, [periods.named(window) for window in limits])
             after = pictures.of_budgets(ledger.get_budgets(tx, tenant_id))
             self._record(tx, act, "tenant.budgets", tenant, before, after)
             return budgets_of(tx, tenant, self._clock.now_ms())

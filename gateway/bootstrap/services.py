@@ -200,8 +200,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         tasks = TaskService(
             database, storage, catalog, runner, signals, metrics, clock, new_id,
             lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
-            webhooks.addresses,
-            _task_policy(settings),
+            webhooks.addresses, webhooks.announcer, _task_policy(settings),
         )  # fmt: skip
         last_use = LastUse(database, clock)
         authenticator = Authenticator(database, clock, last_use.note)
@@ -283,6 +282,7 @@ def _make_chores(
         (
             Chore("expiring tasks", _EXPIRE_EVERY_S, sweeper.expire_overdue),
             Chore("forgetting names of requests", _FORGET_EVERY_S, sweeper.forget_names),
+            Chore("forgetting webhooks", _FORGET_EVERY_S, sweeper.forget_deliveries),
             Chore("noting the use of keys", _NOTE_EVERY_S, last_use.flush, at_end=True),
         ),
     )

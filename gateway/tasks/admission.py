@@ -17,6 +17,7 @@ from gateway.errors import BudgetSpent, Conflict, ErrorCode, Forbidden, LimitRea
 from gateway.model import AudioFormat, Task, Tenant, TenantStatus
 from gateway.tasks import charging, limits
 from gateway.tasks.budget import check_budgets, nearly_spent, price_for
+from gateway.webhooks.outbox import BudgetAlert
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The task as it was written, the key's rate after it, and which budgets it brought near their end.
+    """The task as it was written, the key's rate after it, and the budgets that it brought near their end.
 
     ``joined`` when the request's name had been given before: then the task is the one of that time, and no
     limit was looked at.
@@ -37,7 +38,7 @@ class Admitted:
 
     task: Task
     rate: LimitState | None
-    warnings: tuple[str, ...] = ()
+    alerts: tuple[BudgetAlert, ...] = ()
     joined: bool = False
 
 
@@ -49,7 +50,7 @@ class _Passed:
     tenant: Tenant
     windows: Windows
     rate: LimitState
-    warnings: tuple[str, ...]
+    alerts: tuple[BudgetAlert, ...]
 
 
 def admit(
@@ -79,7 +80,7 @@ def admit(
     charging.hold(tx, passed.task, periods_at(task.created_at_ms, passed.tenant.zone))
     if name is not None:
         idempotency.keep_name(tx, task.tenant_id, name, task_id=task.id, now_ms=task.created_at_ms)
-    return Admitted(passed.task, passed.rate, passed.warnings)
+    return Admitted(passed.task, passed.rate, passed.alerts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Verdict:
 
     task: Task
     refusal: LimitReached | BudgetSpent | Forbidden | None
-    warnings: tuple[str, ...]
+    alerts: tuple[BudgetAlert, ...]
 
 
 def consider(tx: Tx, task: Task, *, defaults: Defaults) -> Verdict:
@@ -98,7 +99,7 @@ def consider(tx: Tx, task: Task, *, defaults: Defaults) -> Verdict:
         passed = _check(tx, priced, caller, defaults)
     except (LimitReached, BudgetSpent, Forbidden) as refusal:
         return Verdict(priced, refusal, ())
-    return Verdict(priced, None, passed.warnings)
+    return Verdict(priced, None, passed.alerts)
 
 
 def _price(tx: Tx, task: Task, *, lock: bool = False) -> tuple[Task, Caller]:
@@ -123,8 +124,8 @@ def _check(tx: Tx, task: Task, caller: Caller, defaults: Defaults) -> _Passed:
     )
     limits.check_rates(windows, now_ms, key_rpm=rpm, tenant_rpm=tenant.rpm)
     limits.check_queues(tx, windows, key, tenant, tenant.max_queued or defaults.max_queued)
-    warnings = _fit_budgets(tx, task, caller)
-    return _Passed(task, tenant, windows, limits.rate_after(windows, now_ms, rpm), warnings)
+    alerts = _fit_budgets(tx, task, caller)
+    return _Passed(task, tenant, windows, limits.rate_after(windows, now_ms, rpm), alerts)
 
 
 def _check_coverage(task: Task, caller: Caller) -> None:
@@ -147,7 +148,7 @@ def _check_coverage(task: Task, caller: Caller) -> None:
         )
 
 
-def _fit_budgets(tx: Tx, task: Task, caller: Caller) -> tuple[str, ...]:
+def _fit_budgets(tx: Tx, task: Task, caller: Caller) -> tuple[BudgetAlert, ...]:
     tenant, budgets = caller.tenant, caller.budgets
     # A price of nothing fits into any budget, one that is overdrawn included, and brings none nearer its end.
     if not budgets or task.price_micros == 0:

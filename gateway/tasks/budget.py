@@ -6,6 +6,7 @@ from gateway.accounts.calendar import local_time, periods_at, resets_at_ms
 from gateway.db.ledger import Balance
 from gateway.errors import BudgetSpent, BudgetState
 from gateway.model import BudgetWindow, Periods, Task, TaskState, Tenant, format_usd
+from gateway.webhooks.outbox import BudgetAlert
 
 _EMPTY = Balance()
 _PPM = 1_000_000
@@ -63,20 +64,34 @@ def nearly_spent(
     *,
     price_micros: int,
     warn_percents: tuple[int, ...],
-) -> tuple[str, ...]:
-    """A sentence for each budget that stands at one of these shares once this price is held."""
+) -> tuple[BudgetAlert, ...]:
+    """Each budget that stands at one of these shares once this price is held, at the highest of them."""
     found = []
     for window, limit_micros in limits.items():
-        used_micros = balances.get(periods.named(window), _EMPTY).used_micros + price_micros
-        share = next(
-            (p for p in sorted(warn_percents, reverse=True) if used_micros * 100 >= p * limit_micros), None
-        )
-        if share is not None:
+        balance = balances.get(periods.named(window), _EMPTY)
+        held_micros = balance.held_micros + price_micros
+        used_micros = balance.spent_micros + held_micros
+        reached = [percent for percent in warn_percents if used_micros * 100 >= percent * limit_micros]
+        if reached:
             found.append(
-                f"{share} % of the {window.value} budget is used: "
-                f"${format_usd(used_micros)} of ${format_usd(limit_micros)} is spent or held."
+                BudgetAlert(
+                    window=window.value,
+                    period=periods.named(window),
+                    percent=max(reached),
+                    limit_micros=limit_micros,
+                    spent_micros=balance.spent_micros,
+                    held_micros=held_micros,
+                )
             )
     return tuple(found)
+
+
+def describe(alert: BudgetAlert) -> str:
+    used_micros = alert.spent_micros + alert.held_micros
+    return (
+        f"{alert.percent} % of the {alert.window} budget is used: "
+        f"${format_usd(used_micros)} of ${format_usd(alert.limit_micros)} is spent or held."
+    )
 
 
 def _explain(state: BudgetState, zone: str) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.db.engine import Database
+from gateway.db import alerts
+from gateway.db.engine import Database, Tx
 from gateway.db.idempotency import RequestName
 from gateway.errors import ErrorCode, Forbidden, NotFound
 from gateway.metrics import Metrics
@@ -17,6 +18,7 @@ from gateway.tasks.signals import Signals, Watch
 from gateway.tasks.snapshots import Snapshot, Snapshots
 from gateway.tasks.submission import Submission
 from gateway.webhooks.addresses import AddressPolicy
+from gateway.webhooks.outbox import Announcer
 
 # A task may end in another process: look at least this often while waiting.
 _LOOK_EVERY_S = 2.0
@@ -55,6 +57,7 @@ class TaskService:
         new_id: IdMaker,
         count_calls: Callable[[ModelKind, MusicSpec], int],
         addresses: AddressPolicy,
+        announcer: Announcer,
         policy: TaskPolicy,
     ) -> None:
         self._database = database
@@ -67,6 +70,7 @@ class TaskService:
         self._new_id = new_id
         self._count_calls = count_calls
         self._addresses = addresses
+        self._announcer = announcer
         self._policy = policy
         self._snapshots = Snapshots(database)
 
@@ -126,10 +130,20 @@ class TaskService:
         async with self._database.turn(task.tenant_id):
             admitted = await self._runner.admit(
                 task.id,
-                lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=defaults, name=name),
+                lambda tx: self._tell_of_budgets(
+                    tx, admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=defaults, name=name)
+                ),
             )
         if not admitted.joined:
             self._metrics.task_changed(task.model, TaskState.QUEUED, task.mode)
+        return admitted
+
+    def _tell_of_budgets(self, tx: Tx, admitted: Admitted) -> Admitted:
+        """A budget near its end is told of once for each share of it, with the task that brought it there."""
+        tenant_id, now_ms = admitted.task.tenant_id, admitted.task.created_at_ms
+        for alert in admitted.alerts:
+            if alerts.note_alert(tx, tenant_id, period=alert.period, percent=alert.percent, now_ms=now_ms):
+                self._announcer.announce_budget(tx, tenant_id, alert, now_ms=now_ms)
         return admitted
 
     async def quote(self, principal: Principal, submission: Submission) -> Quote:

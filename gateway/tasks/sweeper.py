@@ -1,8 +1,9 @@
 """Ends what waits too long, and forgets what is old enough. Safe to run in several processes at once."""
 
+from collections.abc import Callable
 from functools import partial
 
-from gateway.db import idempotency, sweeps
+from gateway.db import deliveries, idempotency, sweeps
 from gateway.db.engine import Database, Tx
 from gateway.db.locks import lock_tenants_of_tasks
 from gateway.errors import ErrorCode
@@ -15,6 +16,8 @@ from gateway.webhooks.outbox import Announcer
 
 #: How long the name of a request is remembered, at least; published in openapi.yaml.
 NAMES_KEPT_S = 48 * 3600
+#: How long the log of webhooks goes back; published in openapi.yaml.
+DELIVERIES_KEPT_S = 30 * 86_400
 _AT_ONCE = 100
 _TOO_LATE = TaskError(
     ErrorCode.EXPIRED.value, "The task waited longer than it may before a worker was free. Send it again."
@@ -46,9 +49,16 @@ class Sweeper:
 
     async def forget_names(self) -> None:
         """Delete the names of requests that are old enough."""
-        before_ms = self._clock.now_ms() - NAMES_KEPT_S * 1000
-        forget = partial(idempotency.forget_names, before_ms=before_ms, at_most=_AT_ONCE)
-        while await self._database.write(forget) == _AT_ONCE:
+        await self._forget(idempotency.forget_names, NAMES_KEPT_S)
+
+    async def forget_deliveries(self) -> None:
+        """Delete the webhooks that ended long ago, with their tries."""
+        await self._forget(deliveries.delete_old, DELIVERIES_KEPT_S)
+
+    async def _forget(self, delete: Callable[..., int], kept_s: int) -> None:
+        before_ms = self._clock.now_ms() - kept_s * 1000
+        step = partial(delete, before_ms=before_ms, at_most=_AT_ONCE)
+        while await self._database.write(step) == _AT_ONCE:
             pass
 
     def _expire_all(self, ids: tuple[str, ...], now_ms: int, tx: Tx) -> list[Task]:

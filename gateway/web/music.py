@@ -7,6 +7,7 @@ from starlette.responses import Response
 from gateway.errors import FieldError, InvalidRequest
 from gateway.model import MusicSpec, Principal, Route, Scope, Task
 from gateway.ports import Clock
+from gateway.tasks.budget import describe
 from gateway.tasks.service import TaskService
 from gateway.tasks.snapshots import Snapshot
 from gateway.tasks.submission import Submission
@@ -100,7 +101,7 @@ class MusicApi:
             headers |= limit_headers(admitted.rate)
         if applied := prefer.applied(self._wait_s, answered_async=not task.state.terminal):
             headers["Preference-Applied"] = applied
-        document = await self._document(task, admitted.warnings)
+        document = await self._document(task, tuple(map(describe, admitted.alerts)))
         if task.state.terminal:
             return _answer(document, 200, headers)
         headers |= {"Location": f"/api/task-status/{task.id}", "Retry-After": _POLL_AGAIN_S}

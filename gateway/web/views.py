@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.model import Clip, Route, Task, TaskState, format_time, format_usd
 from gateway.ports import SignedUrl
-from gateway.tasks.budget import charge_for
+from gateway.tasks.budget import charge_for, describe
 from gateway.tasks.service import Quote
 
 
@@ -51,7 +51,7 @@ def render_quote(quote: Quote) -> dict[str, Any]:
         "model": task.model.value,
         "plan": {"calls": quote.calls, "clips": task.spec.sample_count, "seconds": task.spec.duration_s},
         "price": render_price(task),
-        "warnings": list(quote.verdict.warnings),
+        "warnings": list(map(describe, quote.verdict.alerts)),
         "request": render_request(task),
     }
 

@@ -156,7 +156,7 @@ def lane_of(tenant_id: str, endpoint_id: str | None, url: str) -> str:
     if endpoint_id is not None:
         return f"{tenant_id}:{endpoint_id}"
     # Not parsed: whatever it is, a task must not fail to end because of it.
-    host = url.partition("://")[2].partition("/")[0]
+    host = url.partition("://")[2].partition("/")[0].partition("?")[0]
     return f"{tenant_id}:{zlib.crc32(host.encode()) % _LANES}"
 
 

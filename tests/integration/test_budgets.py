@@ -14,6 +14,7 @@ from gateway.db.reconciliation import find_differences
 from gateway.errors import BudgetSpent, LimitReached
 from gateway.model import ApiKey, BudgetWindow, MusicSpec, Task, Tenant
 from gateway.tasks.admission import Admitted, Defaults, Verdict, admit, consider
+from gateway.tasks.budget import describe
 from tests.clock import SetClock
 from tests.databases import BURSTS
 from tests.factories import a_task, keep_key, keep_tenant
@@ -198,7 +199,7 @@ async def test_warnings_come_with_the_request_that_brings_a_budget_there(
     tenant = await keep_tenant(database)
     await door.budget(tenant, month=300_000)
     key = await keep_key(database, tenant)
-    told = [[text.split(" of ")[0] for text in (await door.ask(key)).warnings] for _ in range(5)]
+    told = [[describe(alert).split(" of ")[0] for alert in (await door.ask(key)).alerts] for _ in range(5)]
     assert told == [[], [], [], ["80 %"], ["100 %"]]
 
 
@@ -208,10 +209,10 @@ async def test_considering_says_what_admission_would_and_does_nothing(database: 
     key = await keep_key(database, tenant, rpm=2)
     for _ in range(5):
         verdict = await door.consider(key)
-        assert (verdict.refusal, verdict.task.price_micros, verdict.warnings) == (None, 30_000, ())
+        assert (verdict.refusal, verdict.task.price_micros, verdict.alerts) == (None, 30_000, ())
     assert await door.rows() == [0, 0, 0]
     await door.ask(key)
-    assert (await door.consider(key)).warnings == (
+    assert tuple(map(describe, (await door.consider(key)).alerts)) == (
         "100 % of the total budget is used: $0.06 of $0.06 is spent or held.",
     )
     assert isinstance((await door.consider(key, clips=2)).refusal, BudgetSpent)

@@ -159,7 +159,7 @@ async def test_names_are_forgotten_after_their_time_and_not_before(settings: Set
         tenant = await services.tenants.create(ACT, name="acme")
         key, _ = await services.keyring.create(ACT, tenant.id, name="k")
         principal = Principal(tenant.id, key.id)
-        sweeper = Sweeper(services.database, services.signals, services.metrics, clock)
+        sweeper = Sweeper(services.database, services.announcer, services.signals, services.metrics, clock)
         first = await services.tasks.submit(principal, submission)
         clock.advance(NAMES_KEPT_S)
         await sweeper.forget_names()

@@ -187,7 +187,7 @@ async def test_no_budget_refuses_it_however_little_is_left(
     with pytest.raises(BudgetSpent):
         await shop.services.tasks.submit(live, LYRIA)
     admitted = await shop.services.tasks.submit(shop.principal, LYRIA)
-    assert admitted.warnings == ()
+    assert admitted.alerts == ()
     assert (await shop.finish(admitted.task)).state is TaskState.SUCCEEDED
 
 
@@ -213,7 +213,7 @@ async def test_a_quote_is_of_nothing(shop: Workshop) -> None:
     quote = await shop.services.tasks.quote(
         shop.principal, replace(LYRIA, spec=MusicSpec("slow piano", sample_count=4))
     )
-    assert (quote.verdict.task.price_micros, quote.verdict.refusal, quote.verdict.warnings) == (0, None, ())
+    assert (quote.verdict.task.price_micros, quote.verdict.refusal, quote.verdict.alerts) == (0, None, ())
 
 
 async def test_other_limits_hold(shop: Workshop) -> None:

@@ -22,14 +22,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from gateway.accounts.authentication import Authenticator
 from gateway.accounts.books import Books
+from gateway.accounts.keyring import Keyring
 from gateway.accounts.tenants import Tenants
-from gateway.db import work
+from gateway.db import sweeps, work
 from gateway.db.engine import Tx
-from gateway.db.locks import lock_tenant
+from gateway.db.idempotency import RequestName
+from gateway.db.locks import lock_tenant, lock_tenants_of_tasks
 from gateway.db.work import AttemptEnd, Lease
-from gateway.errors import BudgetSpent, GatewayError, LimitReached
-from gateway.model import ApiKey, BudgetWindow, MusicSpec, TaskState
+from gateway.errors import BudgetSpent, Conflict, Forbidden, GatewayError, LimitReached
+from gateway.model import ApiKey, BudgetWindow, MusicSpec, TaskError, TaskState
 from gateway.tasks import charging
 from gateway.tasks.admission import Defaults, admit
 from gateway.tasks.ids import IdMaker
@@ -41,6 +44,8 @@ from tests.postgres import Server
 LEASE_MS = 60_000
 EXAMPLES = 40
 STEPS = 30
+WAIT_MS = 600_000
+ENDS = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELED)
 AMOUNT = st.integers(0, 2_000_000)
 
 
@@ -56,6 +61,9 @@ class MoneyMachine(RuleBasedStateMachine):
         self._loop = asyncio.new_event_loop()
         self._clock = SetClock()
         self._leases: list[Lease] = []
+        self._suspended = [False, False]
+        # What was made under a name, by tenant: the task, and how many clips it was asked for.
+        self._made: dict[tuple[int, str], tuple[str, int]] = {}
         self._database = self._run(open_store(self._store))
         self._keys = [self._run(self._make_key(zone)) for zone in ("Europe/Berlin", "Pacific/Pago_Pago")]
 
@@ -74,8 +82,8 @@ class MoneyMachine(RuleBasedStateMachine):
             self.claim()
             self.submit(tenant, 1)
 
-    @rule(tenant=st.integers(0, 1), clips=st.integers(1, 4))
-    def submit(self, tenant: int, clips: int) -> None:
+    @rule(tenant=st.integers(0, 1), clips=st.integers(1, 4), name=st.none() | st.sampled_from("ab"))
+    def submit(self, tenant: int, clips: int, name: str | None = None) -> None:
         now_ms = self._clock.now_ms()
         task = a_task(
             self._keys[tenant],
@@ -83,10 +91,23 @@ class MoneyMachine(RuleBasedStateMachine):
             spec=MusicSpec("x", sample_count=clips),
             price_micros=clips * 60_000,
         )
-        limits = self._limits(task.tenant_id)
+        limits, before = self._limits(task.tenant_id), self._used(task.tenant_id)
+        named = RequestName(name, str(clips)) if name is not None else None
+        made = self._made.get((tenant, name)) if name is not None else None
         try:
-            self._write(lambda tx: admit(tx, task, deadline_at_ms=now_ms + 1, defaults=Defaults(8, 5)))
+            admitted = self._write(
+                lambda tx: admit(
+                    tx, task, deadline_at_ms=now_ms + WAIT_MS, defaults=Defaults(8, 5), name=named
+                )
+            )
         except LimitReached:
+            return
+        except Forbidden:
+            assert self._suspended[tenant]  # noqa: PT017 - any step may be refused; this says why
+            return
+        except Conflict:
+            assert made is not None  # noqa: PT017
+            assert made[1] != clips  # noqa: PT017
             return
         except BudgetSpent as refusal:
             told = BudgetWindow(refusal.budget.window)
@@ -94,6 +115,14 @@ class MoneyMachine(RuleBasedStateMachine):
             fits = held + spent + refusal.budget.price_micros <= limits[told]
             assert not fits  # noqa: PT017 - any step may be refused; this says that it was rightly
             return
+        if admitted.joined:
+            assert (admitted.task.id, clips) == made
+            assert self._used(task.tenant_id) == before
+            return
+        assert made is None
+        assert not self._suspended[tenant]
+        if name is not None:
+            self._made[tenant, name] = (task.id, clips)
         for window, limit_micros in limits.items():
             assert sum(self._used(task.tenant_id)[window]) <= limit_micros
 
@@ -120,7 +149,7 @@ class MoneyMachine(RuleBasedStateMachine):
             self._write(partial(self._finish, self._leases.pop(), TaskState.SUCCEEDED, 1))
 
     @precondition(lambda self: self._leases)
-    @rule(data=st.data(), state=st.sampled_from([TaskState.SUCCEEDED, TaskState.FAILED]), dies=st.booleans())
+    @rule(data=st.data(), state=st.sampled_from(ENDS), dies=st.booleans())
     def end(self, data: st.DataObject, state: TaskState, *, dies: bool) -> None:
         """A worker ends a task, twice if it hears no answer; if it dies half way, nothing has happened."""
         lease = data.draw(st.sampled_from(self._leases))
@@ -157,6 +186,46 @@ class MoneyMachine(RuleBasedStateMachine):
             self._leases.clear()
         self._clock.advance(LEASE_MS / 1000 + 1)
         self._write(lambda tx: work.expire_leases(tx, now_ms=self._clock.now_ms()))
+
+    @rule(dies=st.booleans())
+    def sweep(self, *, dies: bool) -> None:
+        """What waited too long ends; two sweepers at it end it once."""
+        self._clock.advance(WAIT_MS / 1000)
+        now_ms = self._clock.now_ms()
+        ids = self._run(self._database.read(lambda tx: sweeps.list_overdue(tx, now_ms=now_ms, at_most=100)))
+
+        def write(tx: Tx) -> None:
+            lock_tenants_of_tasks(tx, ids)
+            for task_id in ids:
+                task = sweeps.expire_waiting(tx, task_id, error=TaskError("expired", "x"), now_ms=now_ms)
+                if task is not None:
+                    charging.conclude(tx, task, TaskState.EXPIRED, delivered=0, now_ms=now_ms)
+            if dies:
+                raise GatewayError("the lights went out")
+
+        for _ in range(2):
+            with contextlib.suppress(GatewayError):
+                self._write(write)
+
+    @rule(tenant=st.integers(0, 1))
+    def suspend_or_activate(self, tenant: int) -> None:
+        tenant_id = self._keys[tenant].tenant_id
+        change = self._tenants.activate if self._suspended[tenant] else self._tenants.suspend
+        self._run(change(ACT, tenant_id))
+        self._suspended[tenant] = not self._suspended[tenant]
+
+    @rule(
+        tenant=st.integers(0, 1), name=st.none() | st.sampled_from("ab"), overlap_s=st.sampled_from([0, 60])
+    )
+    def rotate(self, tenant: int, name: str | None, overlap_s: int) -> None:
+        """Whatever its secret is, a key is the same key: what it used and may use does not change."""
+        key = self._keys[tenant]
+        before = self._used(key.tenant_id)
+        with contextlib.suppress(Conflict):
+            rotated = self._run(self._keyring.rotate(ACT, key.id, overlap_s=overlap_s, name=name))
+            authenticator = Authenticator(self._database, self._clock, lambda _: None)
+            assert self._run(authenticator.authenticate(rotated.text)).key_id == key.id
+        assert self._used(key.tenant_id) == before
 
     @rule()
     def restart(self) -> None:
@@ -197,7 +266,16 @@ class MoneyMachine(RuleBasedStateMachine):
         ((spent,),) = self._store.fetch_now("SELECT min(spent_micros) FROM balances WHERE period = 'total'")
         assert min(held or 0, spent or 0) >= 0
 
+    @invariant()
+    def no_task_is_ended_twice(self) -> None:
+        ends = "SELECT task_id FROM ledger WHERE kind IN ('settle', 'release')"
+        assert self._store.fetch_now(f"{ends} GROUP BY task_id HAVING count(*) > 1") == []
+
     # Help
+
+    @property
+    def _keyring(self) -> Keyring:
+        return Keyring(self._database, self._clock, secrets.choice, b"r" * 32, lambda _: None)
 
     @property
     def _tenants(self) -> Tenants:

@@ -8,7 +8,7 @@ import pytest
 from gateway.db import sweeps, work
 from gateway.model import Task, TaskState
 from gateway.settings import Settings
-from gateway.tasks.sweeper import Sweeper
+from gateway.tasks.sweeper import DELIVERIES_KEPT_S, Sweeper
 from tests.emulator import RunningEmulator
 from tests.factories import ACT
 from tests.workshop import Workshop, open_workshop
@@ -124,3 +124,23 @@ async def test_what_a_suspended_tenant_has_waiting_expires_in_its_time(
     shop.clock.advance(settings.task_timeout_s)
     await sweeper_of(shop).expire_overdue()
     assert await state(shop, task) is TaskState.EXPIRED
+
+
+async def test_webhooks_that_ended_long_ago_are_forgotten(shop: Workshop) -> None:
+    tenant_id = shop.principal.tenant_id
+    endpoint = await shop.services.webhooks.create(ACT, tenant_id, "https://hooks.example.com/music")
+    waits = (await shop.services.webhooks.test(tenant_id, endpoint.id)).id
+    shop.clock.advance(61)
+    ended = (await shop.services.webhooks.test(tenant_id, endpoint.id)).id
+    end = f"SET state = 'delivered', finished_at_ms = {shop.clock.now_ms()} WHERE id = '{ended}'"
+    await shop.services.database.write(lambda tx: tx.exec_driver_sql(f"UPDATE webhook_deliveries {end}"))
+    shop.clock.advance(DELIVERIES_KEPT_S)
+    await sweeper_of(shop).forget_deliveries()
+    assert await _kept(shop) == {ended, waits}
+    shop.clock.advance(0.001)
+    await sweeper_of(shop).forget_deliveries()
+    assert await _kept(shop) == {waits}
+
+
+async def _kept(shop: Workshop) -> set[str]:
+    return {row[0] for row in await shop.rows("SELECT id FROM webhook_deliveries")}

@@ -10,7 +10,7 @@ from gateway.accounts.calendar import periods_at
 from gateway.db.ledger import Balance
 from gateway.errors import BudgetSpent
 from gateway.model import BudgetWindow, MusicSpec, Periods, TaskState
-from gateway.tasks.budget import charge_for, check_budgets, nearly_spent, price_for
+from gateway.tasks.budget import charge_for, check_budgets, describe, nearly_spent, price_for
 from tests.factories import NOW_MS, a_key, a_task, a_tenant
 
 DAY, MONTH, TOTAL = BudgetWindow.DAY, BudgetWindow.MONTH, BudgetWindow.TOTAL
@@ -33,7 +33,8 @@ def check(
 
 def warnings(limits: dict[BudgetWindow, int], used: int, price: int) -> tuple[str, ...]:
     balances = {period: Balance(used // 2, used - used // 2) for period in PERIODS.all()}
-    return nearly_spent(limits, balances, PERIODS, price_micros=price, warn_percents=(80, 100))
+    found = nearly_spent(limits, balances, PERIODS, price_micros=price, warn_percents=(80, 100))
+    return tuple(map(describe, found))
 
 
 # Prices
