@@ -114,6 +114,10 @@ async def serve(
             logger.info("gateway %s is up", __version__, extra=_facts(settings))
             if settings.emulated:
                 logger.warning("the music comes from an EMULATOR, not from a Google model")
+            if settings.database_path is None and settings.signing_secret is None:
+                logger.warning(
+                    "other instances need the secret of this one: set GATEWAY_SIGNING_SECRET on all"
+                )
             try:
                 await _run(servers)
             finally:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import asyncpg
 
+from gateway.db.connecting import ERRORS
 from gateway.db.engine import Listener
 
 T = TypeVar("T")
@@ -32,13 +33,9 @@ class ChangeFeed:
     """Hears what others touched, and says what was touched here."""
 
     def __init__(
-        self,
-        connect: Callable[[], Awaitable[asyncpg.Connection]],
-        errors: tuple[type[Exception], ...],
-        jitter: Callable[[], float],
+        self, connect: Callable[[], Awaitable[asyncpg.Connection]], jitter: Callable[[], float]
     ) -> None:
         self._connect = connect
-        self._errors = errors
         self._jitter = jitter
         self._tell: Listener = _ignore
         self._name = ""
@@ -94,7 +91,7 @@ class ChangeFeed:
         while True:
             try:
                 await self._watch(connection)
-            except self._errors as error:
+            except ERRORS as error:
                 logger.warning("database: changes of other processes are not heard: %s", error)
             connection = await self._listen_again()
             # Whatever was missed meanwhile.
@@ -127,7 +124,7 @@ class ChangeFeed:
         while True:
             try:
                 return await self._listen()
-            except self._errors as error:
+            except ERRORS as error:
                 logger.debug("database: %s", error)
             await asyncio.sleep(pause_s * (0.5 + self._jitter()))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -117,7 +117,7 @@ class PostgresDatabase(Database):
             pool_reset_on_return=None,
         )
         long_engine = make_engine(dsn, LONG, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-        feed = ChangeFeed(partial(connect, dsn, patience), ERRORS, jitter)
+        feed = ChangeFeed(partial(connect, dsn, patience), jitter)
         database = cls(engine, long_engine, feed, Turns(patience.lock_s), jitter)
         try:
             async with engine.connect() as connection:

@@ -155,9 +155,10 @@ class _Side:
     async def admit(self) -> Admitted:
         task = self.task()
         deadline_at_ms = task.created_at_ms + 900_000
-        return await self.database.write(
-            lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=_UNLIMITED)
-        )
+        async with self.database.turn(task.tenant_id):
+            return await self.database.write(
+                lambda tx: admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=_UNLIMITED)
+            )
 
 
 async def _read(side: _Side, seconds: float) -> _Reading:

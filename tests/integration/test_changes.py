@@ -163,6 +163,6 @@ async def test_a_feed_that_was_never_opened_can_be_closed() -> None:
     async def connect() -> None:
         raise AssertionError
 
-    feed = ChangeFeed(connect, (OSError,), lambda: 0.5)
+    feed = ChangeFeed(connect, lambda: 0.5)
     assert feed.telling(frozenset()) == ""
     await feed.close()

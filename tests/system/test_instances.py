@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -40,6 +41,7 @@ def pair(
         )
         yield one, other
         for each in (one, other):
+            assert "GATEWAY_SIGNING_SECRET" not in each.log()
             assert each.command("reconcile") == "Everything adds up.\n"
             for secret in (PASSWORD, quote(PASSWORD, safe="")):
                 assert secret not in each.log()
@@ -73,6 +75,15 @@ def ended(caller: httpx.Client, task_id: str) -> dict[str, Any]:
     answer = caller.get(f"/api/task-status/{task_id}", headers={"Prefer": f"wait={int(PATIENCE_S)}"})
     assert answer.json()["finished_at"] is not None, answer.text
     return dict(answer.json())
+
+
+def test_an_instance_with_a_secret_of_its_own_says_so(
+    tmp_path: Path, postgres_server: Server, emulator: RunningEmulator
+) -> None:
+    """Links, webhooks and repeated requests would be good on this one only."""
+    postgres_server.execute("CREATE DATABASE lonely")
+    with start_gateway(tmp_path, emulator.url, GATEWAY_DATABASE_URL=postgres_server.url("lonely")) as running:
+        assert "GATEWAY_SIGNING_SECRET" in running.log()
 
 
 def runs_something(gateway: RunningGateway) -> bool:
