@@ -348,4 +348,4 @@ def test_the_books_add_up_whatever_happens(migrated_file: Path) -> None:
 
 @pytest.mark.slow
 def test_the_books_add_up_on_postgres_too(postgres_server: Server) -> None:
-    run(partial(copy_of_template, postgres_server), EXAMPLES // 12)
+    run(partial(copy_of_template, postgres_server), EXAMPLES // 8)
