@@ -1,7 +1,8 @@
 """Tables, constraints, and the reason for each index.
 
 Times are milliseconds since the Unix epoch in UTC; money is millionths of a dollar. Alembic creates these
-in ``migrations/``; a test holds the two to each other. The tables of webhooks are in `webhook_tables`.
+in ``migrations/``; a test holds the two to each other. The tables of webhooks are in `webhook_tables`,
+those of the queue in `queue_tables`.
 """
 
 from sqlalchemy import (
@@ -24,7 +25,7 @@ from gateway.db.schema import RowId, Text, index_some, metadata
 from gateway.model import TaskState
 
 #: The newest migration. `gateway.db.migrate` brings a database here; opening compares this one word.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 
 tenants = Table(
     "tenants",
@@ -43,6 +44,10 @@ tenants = Table(
     Column("allowed_models", Text),
     Column("allowed_formats", Text),
     Column("retention_days", Integer),
+    # A task that names no time of its own is to start within so many seconds.
+    Column("start_within_s", Integer),
+    # All tasks up to this one, by the tenant's own count, have been kept as long as they may.
+    Column("swept_seq", BigInteger, nullable=False, server_default="0"),
     # A JSON list of whole percentages of a budget.
     Column("warn_percents", Text, nullable=False, server_default="[80, 100]"),
     UniqueConstraint("name"),
@@ -162,6 +167,12 @@ tasks = Table(
     Column("lease_expires_at_ms", BigInteger),
     Column("error_code", Text),
     Column("error_detail", Text),
+    # What its end cost the tenant.
+    Column("charged_micros", BigInteger),
+    # It is not started after this.
+    Column("start_by_at_ms", BigInteger),
+    # Its prompt and its audio are gone; the row stays for the ledger and nobody sees it as a task.
+    Column("deleted_at_ms", BigInteger),
     CheckConstraint(f"state IN ({_STATES})", name="state"),
     CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="lease"),
     CheckConstraint("sample_count BETWEEN 1 AND 4", name="sample_count"),
@@ -172,8 +183,24 @@ tasks = Table(
     Index(None, "tenant_id", "created_at_ms"),
 )
 
-# Claiming and queue depth: only what waits, by tenant, in the order in which it was admitted.
+# Queue depth: only what waits, by tenant, in the order in which it was admitted.
 index_some("ix_tasks_waiting", tasks.c.tenant_id, tasks.c.tenant_seq, where="state = 'queued'")
+# Claiming: the first of a line.
+index_some(
+    "ix_tasks_line",
+    tasks.c.tenant_id,
+    tasks.c.model,
+    tasks.c.test,
+    tasks.c.tenant_seq,
+    where="state = 'queued'",
+)
+# What has waited too long.
+index_some("ix_tasks_deadline", tasks.c.deadline_at_ms, where="state = 'queued'")
+index_some(
+    "ix_tasks_start_by",
+    tasks.c.start_by_at_ms,
+    where="state = 'queued' AND start_by_at_ms IS NOT NULL",
+)
 # Tenant concurrency and lease expiry: only what runs, which is little.
 index_some("ix_tasks_running", tasks.c.tenant_id, tasks.c.lease_expires_at_ms, where="state = 'running'")
 
@@ -208,7 +235,11 @@ attempts = Table(
     CheckConstraint("state IN ('started', 'succeeded', 'failed', 'unknown')", name="state"),
     # The attempts of a task, in order; never two with one number.
     UniqueConstraint("task_id", "number"),
+    # What a deployment was asked in the last minute, and how it fared.
+    Index(None, "deployment", "started_at_ms"),
 )
+# What a deployment is busy with.
+index_some("ix_attempts_open", attempts.c.deployment, where="state = 'started'")
 
 outputs = Table(
     "outputs",
@@ -225,6 +256,14 @@ outputs = Table(
     Column("channels", Integer, nullable=False),
     Column("seed", BigInteger),
     UniqueConstraint("object_name"),
+)
+
+# Audio that nothing refers to any more, until storage has let go of it.
+discarded_objects = Table(
+    "discarded_objects",
+    metadata,
+    Column("object_name", Text, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
 )
 
 task_events = Table(

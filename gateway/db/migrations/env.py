@@ -2,7 +2,9 @@
 
 from alembic import context
 
-import gateway.db.tables  # noqa: F401 - which fills what is described
+import gateway.db.queue_tables
+import gateway.db.tables
+import gateway.db.webhook_tables  # noqa: F401 - these fill what is described
 from gateway.db.schema import describe_for
 
 connection = context.config.attributes["connection"]
