@@ -81,7 +81,8 @@ class Deployment:
     """Somewhere a model can be called: a publisher model in a location, or an endpoint of ours.
 
     Both are of one clip, in millionths of a dollar: ``price_micros`` is the list price, ``cost_micros`` what
-    the provider takes.
+    the provider takes. Deployments of one kind pool what they have: calls go to them by ``weight``, at most
+    ``rpm`` in any minute and ``concurrency`` at once, None being as many as it likes.
     """
 
     name: str
@@ -91,6 +92,9 @@ class Deployment:
     endpoint: str | None
     price_micros: int
     cost_micros: int
+    weight: int = 1
+    rpm: int | None = None
+    concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

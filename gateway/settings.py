@@ -7,15 +7,14 @@ STORAGE_EMULATOR_HOST, which the world has named already.
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.deployments import Usual, read_deployments
 from gateway.model import MICROS_PER_USD, Deployment, ModelKind, parse_millionths
+from gateway.urls import SQLITE_SCHEME, check_database_url, names_redis, sqlite_path
 
-SQLITE_SCHEME = "sqlite+aiosqlite:///"
-POSTGRES_SCHEME = "postgresql+asyncpg://"
 # What `parse_millionths` takes, less the sign; or nothing.
 _EXACT_USD = r"^([0-9]{1,9}(\.[0-9]{1,6})?)?$"
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised, not to be bound
@@ -68,6 +67,11 @@ class Settings(BaseSettings):
         ge=60,
         le=604_800,
         description="Life of a signed audio URL in seconds; without a key file Google promises 12 h at most.",
+    )
+    deployments_file: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("GATEWAY_DEPLOYMENTS"),
+        description="A YAML file of deployments, with their quotas; it replaces what the next three give.",
     )
     project: str = Field("", description="Google Cloud project; gives one Lyria 2 deployment.")
     location: str = Field("us-central1", description="Where that deployment is called.")
@@ -213,7 +217,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _known_schemes(self) -> "Settings":
-        _check_database_url(self.database_url.get_secret_value())
+        check_database_url(self.database_url.get_secret_value())
         if self.storage_url and not self.storage_url.startswith(("file:///", "gs://")):
             raise ValueError("GATEWAY_STORAGE_URL must begin with file:/// or gs://")
         return self
@@ -221,7 +225,7 @@ class Settings(BaseSettings):
     @field_validator("limits_url")
     @classmethod
     def _is_of_redis(cls, url: SecretStr) -> SecretStr:
-        if url.get_secret_value() and not _names_redis(url.get_secret_value()):
+        if url.get_secret_value() and not names_redis(url.get_secret_value()):
             raise ValueError("write redis://HOST:PORT/NUMBER, rediss://HOST:PORT/NUMBER or unix:///PATH")
         return url
 
@@ -263,7 +267,16 @@ class Settings(BaseSettings):
         return self.google_auth == "anonymous"
 
     def deployments(self) -> tuple[Deployment, ...]:
-        """Where models can be called, in order of preference for the standard route."""
+        """Where models can be called, in order of preference for the standard route.
+
+        Raises `ConfigurationError` when there is a file of them that cannot be used.
+        """
+        if self.deployments_file is not None:
+            prices = {
+                ModelKind.LYRIA2: round(self.lyria2_price_usd * MICROS_PER_USD),
+                ModelKind.MUSICGEN: round(self.musicgen_price_usd * MICROS_PER_USD),
+            }
+            return read_deployments(self.deployments_file, Usual(self.project, self.location, prices))
         found = []
         if self.musicgen_endpoint:
             price_micros = round(self.musicgen_price_usd * MICROS_PER_USD)
@@ -307,19 +320,6 @@ def parse_proxies(text: str) -> int | tuple[Network, ...]:
     return _networks(text)
 
 
-def _names_redis(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    if parts.scheme == "unix":
-        return parts.hostname is None and len(parts.path) > 1
-    number = parts.path.removeprefix("/")
-    is_place = bool(parts.hostname) and port != 0 and (not number or number.isdecimal())
-    return parts.scheme in {"redis", "rediss"} and is_place
-
-
 def _micros(usd: str, default_micros: int) -> int:
     return parse_millionths(usd) if usd else default_micros
 
@@ -327,51 +327,6 @@ def _micros(usd: str, default_micros: int) -> int:
 def _split(secret: SecretStr | None) -> tuple[str, ...]:
     parts = secret.get_secret_value().split(",") if secret is not None else []
     return tuple(part.strip() for part in parts if part.strip())
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file that a database's URL names; None for PostgreSQL."""
-    return Path(url.removeprefix(SQLITE_SCHEME)) if url.startswith(SQLITE_SCHEME) else None
-
-
-def postgres_dsn(url: str) -> str:
-    """As PostgreSQL's own tools write it, with the password."""
-    return f"postgresql://{url.removeprefix(POSTGRES_SCHEME)}"
-
-
-def printable_url(url: str) -> str:
-    """A database's file, or its address: without its password, and without options, which may hold one."""
-    if url.startswith(SQLITE_SCHEME):
-        return url.removeprefix(SQLITE_SCHEME)
-    parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    host = ",".join(parse_qs(parts.query).get("host", [hosts]))
-    return f"{POSTGRES_SCHEME}{user.partition(':')[0]}{at}{host}{parts.path}"
-
-
-def _check_database_url(url: str) -> None:
-    """Raises `ValueError`, without any part of it: there may be a password in it."""
-    if not url:
-        return
-    if not url.startswith((SQLITE_SCHEME, POSTGRES_SCHEME)):
-        raise ValueError(f"GATEWAY_DATABASE_URL must begin with {SQLITE_SCHEME} or {POSTGRES_SCHEME}")
-    if url == SQLITE_SCHEME:
-        raise ValueError(f"GATEWAY_DATABASE_URL names no file: write {SQLITE_SCHEME}path")
-    if url.startswith(POSTGRES_SCHEME) and not _names_database(url):
-        raise ValueError(
-            f"GATEWAY_DATABASE_URL cannot be read: write {POSTGRES_SCHEME}user:password@host:port/name, "
-            "with %2F, %3F, %23 and %40 for /, ?, # and @ in a password"
-        )
-
-
-def _names_database(url: str) -> bool:
-    """Whether a server's URL is in one piece: a password may have taken it apart."""
-    place, _, rest = url.removeprefix(POSTGRES_SCHEME).partition("/")
-    try:
-        urlsplit(url)
-    except ValueError:
-        return False
-    return rest.partition("?")[0] != "" and not ("?" in place or "@" in rest or "#" in url)
 
 
 def _networks(text: str) -> tuple[Network, ...]:

@@ -40,8 +40,10 @@ from gateway.settings import Settings
 from gateway.tasks.admission import Defaults
 from gateway.tasks.archive import TaskArchive
 from gateway.tasks.catalog import Catalog
+from gateway.tasks.closing import Closing
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
+from gateway.tasks.pool import Pool
 from gateway.tasks.repeating import Chore, Chores
 from gateway.tasks.runner import Runner, RunnerPolicy
 from gateway.tasks.service import TaskPolicy, TaskService
@@ -253,12 +255,15 @@ def _make_runner(
     new_id: IdMaker,
     signals: Signals,
 ) -> Runner:
+    jitter = random.SystemRandom().random
+    pool = Pool(catalog, jitter)
+    closing = Closing(database, pool, announcer, metrics, clock, jitter)
     pipeline = Pipeline(
-        database, storage, models, catalog, metrics, clock, announcer, new_id, random.SystemRandom().random,
+        database, storage, models, catalog, pool, closing, metrics, clock, new_id,
         PipelinePolicy(settings.max_attempts, settings.call_timeout_s),
     )  # fmt: skip
     return Runner(
-        database, pipeline, signals, metrics, clock, partial(secrets.token_hex, 16),
+        database, pipeline, pool, signals, metrics, clock, partial(secrets.token_hex, 16),
         RunnerPolicy(settings.concurrency, settings.lease_s, settings.grace_s),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ import click
 
 from gateway.bootstrap.services import migrate
 from gateway.cli.environment import read_settings, run
-from gateway.settings import printable_url
+from gateway.urls import printable_url
 
 
 @click.command("migrate")

@@ -20,7 +20,8 @@ from gateway import __version__
 from gateway.accounts.admins import AdminTokens
 from gateway.bootstrap.services import Services, open_services
 from gateway.errors import ConfigurationError
-from gateway.settings import Settings, parse_proxies, printable_url
+from gateway.settings import Settings, parse_proxies
+from gateway.urls import printable_url
 from gateway.web.account import AccountApi
 from gateway.web.addresses import ClientAddresses
 from gateway.web.admin.keys import KeysApi

@@ -12,7 +12,7 @@ from gateway.db.revision import current_revision
 from gateway.db.sqlite import SqliteDatabase
 from gateway.db.tables import SCHEMA_REVISION
 from gateway.errors import ConfigurationError
-from gateway.settings import postgres_dsn, printable_url, sqlite_path
+from gateway.urls import postgres_dsn, printable_url, sqlite_path
 
 
 async def open_database(url: str, *, pool_size: int, jitter: Callable[[], float]) -> Database:

@@ -1,7 +1,7 @@
 """The tables of the queue: the lines in which tasks wait, and how the deployments fare that serve them.
 
-See `gateway.db.tables`. Triggers on ``tasks`` (migration 0004) put a tenant into its line whenever one of its
-tasks is queued, whoever queues it.
+See `gateway.db.tables`. Triggers on ``tasks`` (migration 0004) keep the lines: a task joins when it is queued
+and leaves when it is not any more, whoever changes its state.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table
@@ -16,11 +16,13 @@ queue_lines = Table(
     Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
     Column("model", Text, primary_key=True),
     Column("test", Boolean(create_constraint=False), primary_key=True),
-    # True while anything may be waiting, and perhaps a little longer.
+    # True while anything waits; on PostgreSQL perhaps a little longer.
     Column("waiting", Boolean(create_constraint=False), nullable=False),
     Column("next_tag", BigInteger, nullable=False),
     # Of the task that was started last: the highest of a model is the time that it is there.
     Column("last_tag", BigInteger, nullable=False),
+    # When the first of those that wait was asked for: of two lines with one tag, who has waited longer.
+    Column("since_ms", BigInteger, nullable=False),
     Index(None, "model", "test", "last_tag"),
 )
 # The lines of a model in their order, however many others there are.
@@ -29,6 +31,7 @@ index_some(
     queue_lines.c.model,
     queue_lines.c.test,
     queue_lines.c.next_tag,
+    queue_lines.c.since_ms,
     where="waiting",
 )
 

@@ -1,6 +1,7 @@
 """Tenants and their members: every statement about them."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -10,8 +11,8 @@ from gateway.db.engine import Tx
 from gateway.db.tables import members, tenants
 from gateway.model import Member, Place, Role, Tenant, TenantStatus
 
-#: Every column of a tenant, in the order of the table.
-COLUMNS = tuple(column.name for column in tenants.c)
+#: Every column that tells of a tenant.
+COLUMNS = tuple(field.name for field in fields(Tenant))
 
 _INSERT = sa.insert(tenants)
 _UPDATE = sa.update(tenants).where(tenants.c.id == sa.bindparam("of_id"))

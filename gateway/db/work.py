@@ -9,59 +9,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx, touch
-from gateway.db.locks import lock_claims
+from gateway.db.lines import running
 from gateway.db.prepared import Prepared
 from gateway.db.tables import attempts, in_state, outputs, tasks, tenants
 from gateway.db.tasks import add_event, clip_from, task_from
 from gateway.model import Clip, Task, TaskError, TaskState
 
 _now = sa.bindparam("now_ms", type_=sa.BigInteger)
-
-# The tenants that have something waiting, found by skipping along ix_tasks_waiting: one probe a tenant,
-# however many tasks each has.
-_first = sa.select(sa.func.min(tasks.c.tenant_id).label("tenant_id")).where(in_state(TaskState.QUEUED))
-_waiting = _first.cte("waiting", recursive=True)
-_next = (
-    sa.select(sa.func.min(tasks.c.tenant_id))
-    .where(in_state(TaskState.QUEUED), tasks.c.tenant_id > _waiting.c.tenant_id)
-    .scalar_subquery()
-)
-_waiting = _waiting.union_all(sa.select(_next).where(_waiting.c.tenant_id.is_not(None)))
-
-# One look along ix_tasks_running for all tenants. Asked for each tenant by itself, SQLite would rather take
-# an index on its tenant and go through all that the tenant ever sent.
-_running = (
-    sa.select(tasks.c.tenant_id, sa.func.count().label("running"))
-    .where(in_state(TaskState.RUNNING))
-    .group_by(tasks.c.tenant_id)
-    .cte("running")
-)
-# A suspended tenant starts nothing new; what was running before may go on.
-_may_run = sa.or_(tenants.c.status == "active", tasks.c.started_at_ms.is_not(None))
-_oldest_ready = (
-    sa.select(tasks.c.id)
-    .where(
-        tasks.c.tenant_id == tenants.c.id,
-        in_state(TaskState.QUEUED),
-        tasks.c.not_before_ms <= _now,
-        _may_run,
-    )
-    .order_by(tasks.c.tenant_seq)
-    .limit(1)
-    .correlate(tenants)
-    .scalar_subquery()
-)
-_QUEUES = Prepared(
-    sa.select(
-        tenants.c.id,
-        tenants.c.weight,
-        tenants.c.max_concurrent,
-        sa.func.coalesce(_running.c.running, 0).label("running"),
-        _oldest_ready.label("task_id"),
-    )
-    .join(_waiting, _waiting.c.tenant_id == tenants.c.id)
-    .outerjoin(_running, _running.c.tenant_id == tenants.c.id)
-)
 
 _claim = (
     sa.update(tasks)
@@ -74,7 +28,7 @@ _claim = (
     )
     .returning(*tasks.c)
 )
-_runs = sa.select(_running.c.running).where(_running.c.tenant_id == tenants.c.id).correlate(tenants)
+_runs = sa.select(running.c.running).where(running.c.tenant_id == tenants.c.id).correlate(tenants)
 _has_room = sa.exists().where(
     tenants.c.id == tasks.c.tenant_id,
     sa.or_(
@@ -168,22 +122,11 @@ _COUNT_CLIPS = Prepared(
 )
 _SPENT = sa.select(sa.func.count()).where(
     attempts.c.task_id == sa.bindparam("task_id"),
-    sa.or_(attempts.c.fault.is_(None), attempts.c.fault.not_in(["busy", "not_sent"])),
+    sa.or_(attempts.c.fault.is_(None), attempts.c.fault.not_in(["busy", "not_sent", "misconfigured"])),
 )
 _COUNT_WAITING = (
     sa.select(tasks.c.model, sa.func.count()).where(in_state(TaskState.QUEUED)).group_by(tasks.c.model)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """One tenant's turn at the workers: what it runs, and the oldest of its tasks that may start."""
-
-    tenant_id: str
-    weight: int
-    max_concurrent: int | None
-    running: int
-    task_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,22 +140,14 @@ class Lease:
     attempts_spent: int
 
 
-def list_queues(tx: Tx, *, now_ms: int) -> tuple[Queue, ...]:
-    """Every tenant that has tasks waiting; ``task_id`` is None while none of them may start."""
-    rows = _QUEUES.all(tx, {"now_ms": now_ms})
-    return tuple(Queue(r.id, r.weight, r.max_concurrent, r.running, r.task_id) for r in rows)
-
-
 def claim(
     tx: Tx, task_id: str, *, token: str, now_ms: int, expires_at_ms: int, within_limit: bool = False
 ) -> Lease | None:
     """Take a queued task. None when somebody else was quicker.
 
-    ``within_limit`` looks at what the tenant may run at once, as `list_queues` does for all of them; it
-    locks all claims, as whoever chooses among queues must have done before (see `gateway.db.locks`).
+    ``within_limit`` looks at what the tenant may run at once, as `gateway.db.lines` does for whoever chooses.
+    Either has locked all claims before (see `gateway.db.locks`).
     """
-    if within_limit:
-        lock_claims(tx)
     row = (_CLAIM_WITHIN_LIMIT if within_limit else _CLAIM).one_or_none(
         tx, {"task_id": task_id, "token": token, "now_ms": now_ms, "expires_at_ms": expires_at_ms}
     )

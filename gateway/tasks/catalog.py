@@ -63,9 +63,9 @@ class Catalog:
             )
         return wanted[0]
 
-    def by_kind(self, kind: ModelKind) -> Deployment | None:
-        """Where tasks of this model run now; None when the model was taken out of the configuration."""
-        return next((d for d in self.deployments if d.kind is kind), None)
+    def of_kind(self, kind: ModelKind) -> tuple[Deployment, ...]:
+        """Where tasks of this model run now; none when the model was taken out of the configuration."""
+        return tuple(d for d in self.deployments if d.kind is kind)
 
     def offers(self, allowed: Collection[str] | None = None) -> tuple[Offer, ...]:
         """Each model whose caller may use the ``allowed`` ones, None being all; in order of preference."""

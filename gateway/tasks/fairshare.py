@@ -1,25 +1,19 @@
-"""Whose turn it is: the tenant with fewest running tasks for its weight; then the longest without one.
+"""Whose turn it is: the tenant with fewest running tasks for its weight; of those, the least virtual time.
 
-Without the second rule a gateway that runs one task at a time would serve whoever sent most.
+A tenant's time goes on with each start by the inverse of its weight, and that of one who comes back stands
+no earlier than everybody's (start-time fair queueing, Goyal et al. 1996). So shares follow the weights even
+where one task runs at a time, nobody who waits is passed over for ever, and nobody saves up turns.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from gateway.db.work import Queue
+from gateway.db.lines import Candidate
 
 
-def choose(queues: Iterable[Queue], turns: Mapping[str, int]) -> Queue | None:
-    """The queue to serve next, or None when none may be. Pure.
-
-    ``turns`` numbers each tenant's last turn here. Who had none yet goes before the others, and among those
-    the one with the oldest task.
-    """
-    ready = [q for q in queues if q.task_id is not None and _has_room(q)]
-    # Cross-multiplying would spare the division; at these sizes a fraction reads better and is exact enough.
+def choose(candidates: Iterable[Candidate]) -> Candidate | None:
+    """The line to serve next, None when there is none. Pure; the order of the candidates does not matter."""
     return min(
-        ready, key=lambda q: (q.running / q.weight, turns.get(q.tenant_id, 0), q.task_id), default=None
+        candidates,
+        key=lambda line: (line.running / line.weight, line.tag, line.since_ms, line.task_id),
+        default=None,
     )
-
-
-def _has_room(queue: Queue) -> bool:
-    return queue.max_concurrent is None or queue.running < queue.max_concurrent

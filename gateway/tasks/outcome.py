@@ -8,8 +8,8 @@ from gateway.model import Task, TaskError, TaskState
 _SHORTEST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 30.0
 #: These never reached a model, so they cost nothing and are not held against the task.
-UNCOUNTED = frozenset({AttemptFault.BUSY, AttemptFault.NOT_SENT})
-_FINAL = frozenset({AttemptFault.REFUSED, AttemptFault.MISCONFIGURED})
+UNCOUNTED = frozenset({AttemptFault.BUSY, AttemptFault.NOT_SENT, AttemptFault.MISCONFIGURED})
+_WAITS_FOR_SUPPLY = frozenset({AttemptFault.BUSY, AttemptFault.MISCONFIGURED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,20 @@ class Progress:
     left_s: float
 
 
-def after_call(progress: Progress, error: UpstreamError | None, jitter: float) -> Finish | Again:
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What a model's deployments can do now: in how many seconds one takes a call again.
+
+    ``another`` says that one other than that of the last call is not broken.
+    """
+
+    wait_s: float = 0.0
+    another: bool = False
+
+
+def after_call(
+    progress: Progress, error: UpstreamError | None, jitter: float, supply: Supply = Supply()
+) -> Finish | Again:
     """Decide. ``jitter`` is in [0, 1): full jitter keeps many tasks from coming back together.
 
     Called when clips are missing or all are there; ``error`` None with clips missing means that the model
@@ -49,16 +62,18 @@ def after_call(progress: Progress, error: UpstreamError | None, jitter: float) -
     if progress.stored == progress.task.spec.sample_count:
         return Finish(TaskState.SUCCEEDED, None)
     reason = error or _withheld()
-    if _is_final(progress, reason):
+    if _is_final(progress, reason, supply):
         return _end(progress, reason)
-    delay_s = _delay_s(progress, reason, jitter)
+    delay_s = _delay_s(progress, reason, jitter, supply)
     if delay_s >= progress.left_s:
         return _end(progress, reason)
     return Again(delay_s, reason.fault.value)
 
 
-def _is_final(progress: Progress, reason: UpstreamError) -> bool:
-    if reason.fault in _FINAL:
+def _is_final(progress: Progress, reason: UpstreamError, supply: Supply) -> bool:
+    if reason.fault is AttemptFault.MISCONFIGURED:
+        return not supply.another
+    if reason.fault is AttemptFault.REFUSED:
         return True
     if reason.fault is AttemptFault.RECITATION and progress.task.spec.seed is not None:
         return True
@@ -71,8 +86,11 @@ def _end(progress: Progress, reason: UpstreamError) -> Finish:
     return Finish(TaskState.SUCCEEDED if progress.stored else TaskState.FAILED, error)
 
 
-def _delay_s(progress: Progress, reason: UpstreamError, jitter: float) -> float:
+def _delay_s(progress: Progress, reason: UpstreamError, jitter: float, supply: Supply) -> float:
     ceiling = min(_LONGEST_DELAY_S, _SHORTEST_DELAY_S * (1 << min(progress.tried, 10)))
+    if reason.fault in _WAITS_FOR_SUPPLY:
+        # The deployment cools down for everybody; the task keeps its place, and another may take it before.
+        return supply.wait_s
     if reason.fault is AttemptFault.RECITATION:
         # Another roll of the dice, not a server in trouble.
         return 0.0

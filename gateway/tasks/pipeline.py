@@ -3,37 +3,28 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
 from gateway.db import work
 from gateway.db.engine import Database, Tx
-from gateway.db.locks import lock_tenant
+from gateway.db.locks import lock_claims
 from gateway.db.work import AttemptEnd, Lease
 from gateway.errors import AttemptFault, ErrorCode, StorageError, Unavailable, UpstreamError
 from gateway.metrics import CallOutcome, Metrics
-from gateway.model import Clip, Deployment, KeyMode, ModelKind, Task, TaskState
+from gateway.model import Clip, Deployment, KeyMode, ModelKind, Task
 from gateway.ports import Clock, ModelCall, ModelReply, MusicModel, Storage
-from gateway.tasks import charging
+from gateway.tasks import hindrances
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.clips import ClipShelf
+from gateway.tasks.closing import Closing, Ended, LeaseLost, lane_of
 from gateway.tasks.cost import cost_of
 from gateway.tasks.ids import IdMaker
-from gateway.tasks.outcome import UNCOUNTED, Again, Finish, Progress, after_call
-from gateway.webhooks.outbox import Announcer
-
-T = TypeVar("T")
+from gateway.tasks.outcome import UNCOUNTED, Progress
+from gateway.tasks.pool import Pool, Room
 
 logger = logging.getLogger(__name__)
-
-# Together well within a lease; each try may itself wait for a lock.
-_PATIENCE_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-
-
-class LeaseLost(Exception):  # noqa: N818 - not an error: somebody else has the task now
-    """Another worker has the task, or it was canceled. Nothing more may be written for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +37,18 @@ class PipelinePolicy:
 class _Owed:
     """What a lease is for: the calls still to be made, or what stands in their way."""
 
-    deployment: Deployment | None
     calls: tuple[ModelCall, ...]
     progress: Progress
     hindrance: UpstreamError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A call that is recorded and must be made: its attempt, and where it goes."""
+
+    attempt_id: str
+    room: Room
+    deployment: Deployment
 
 
 class Pipeline:
@@ -65,62 +64,61 @@ class Pipeline:
         storage: Storage,
         models: Mapping[KeyMode, Mapping[ModelKind, MusicModel]],
         catalog: Catalog,
+        pool: Pool,
+        closing: Closing,
         metrics: Metrics,
         clock: Clock,
-        announcer: Announcer,
         new_id: IdMaker,
-        jitter: Callable[[], float],
         policy: PipelinePolicy,
     ) -> None:
         self._database = database
         self._storage = storage
         self._models = models
         self._catalog = catalog
+        self._pool = pool
+        self._closing = closing
         self._metrics = metrics
         self._clock = clock
-        self._announcer = announcer
         self._new_id = new_id
-        self._jitter = jitter
         self._policy = policy
 
-    def open(self, tx: Tx, lease: Lease) -> str | None:
-        """Record the first call of a lease in the transaction that gives it, for `run` to make; its id.
+    def open(self, tx: Tx, lease: Lease, room: Room | None) -> Begun | None:
+        """Record the first call of a lease in the transaction that gives it, for `run` to make.
 
         None when no call is owed, or none may be made: `run` finds out why.
         """
         owed = self._owed(lease)
-        if owed.deployment is None or owed.hindrance is not None or not owed.calls:
+        if room is None or room.deployment is None or owed.hindrance is not None or not owed.calls:
             return None
-        attempt_id = self._new_id.bare()
-        self._begin(lease, attempt_id, owed.deployment, owed.calls[0], tx)
-        return attempt_id
+        return self._begin(tx, lease, owed.calls[0], room, room.deployment)
 
-    async def run(self, lease: Lease, attempt_id: str | None = None) -> Task:
+    async def run(self, lease: Lease, begun: Begun | None = None) -> Task:
         """Make the calls that are owed. Returns the task as it was left; raises `LeaseLost`.
 
-        ``attempt_id`` is what `open` gave: the first call is recorded already, and will be made.
+        ``begun`` is what `open` gave: the first call is recorded already, and will be made.
         """
         owed = self._owed(lease)
         task, progress, calls = lease.task, owed.progress, owed.calls
-        if owed.deployment is None or (attempt_id is None and (owed.hindrance is not None or not calls)):
+        if begun is None and (owed.hindrance is not None or not calls):
             # Without calls a worker died between the last of them and the end of the task.
-            return await self._settle(lease, task, None, after_call(progress, owed.hindrance, self._jitter()))
+            return await self._closing.settle(lease, task, progress, owed.hindrance)
         reason: UpstreamError | None = None
         for call in calls:
-            if attempt_id is None:
-                attempt_id = await self._record_begin(lease, owed.deployment, call)
-            end, error = await self._call(lease, owed.deployment, call, attempt_id)
-            attempt_id = None
+            begun = begun or await self._database.write(partial(self._begin_where_room, lease, call))
+            if begun is None:
+                return await self._closing.settle(lease, task, progress, hindrances.no_room())
+            end, error = await self._call(lease, begun.deployment, call, begun.attempt_id)
+            ended, begun = Ended(end, begun.room, error), None
             task = _after(task, end)
             progress = _advanced(progress, end, error, self._left_s(lease))
             reason = error or reason
             if call is not calls[-1] and _others_may_pass(call, end, error):
                 hindrance = _hindrance(progress)
                 if hindrance is None:
-                    await self._record(lease, end)
+                    await self._closing.record(lease, ended)
                     continue
                 reason = reason or hindrance
-            return await self._settle(lease, task, end, after_call(progress, reason, self._jitter()))
+            return await self._closing.settle(lease, task, progress, reason, ended)
         raise AssertionError("the last call always settles")  # pragma: no cover
 
     def _owed(self, lease: Lease) -> _Owed:
@@ -134,19 +132,19 @@ class Pipeline:
             tried=task.attempt_count,
             left_s=self._left_s(lease),
         )
-        deployment = self._catalog.by_kind(task.model)
         return _Owed(
-            deployment=deployment,
             calls=model.calls(spec, [i for i in range(spec.sample_count) if i not in lease.stored]),
             progress=progress,
-            hindrance=self._hindrance(deployment, progress),
+            hindrance=self._first_hindrance(progress),
         )
 
-    def _hindrance(self, deployment: Deployment | None, progress: Progress) -> UpstreamError | None:
+    def _first_hindrance(self, progress: Progress) -> UpstreamError | None:
         """What stands in the way of a task's first call."""
         if progress.task.mode not in self._models:
-            return _test_keys_off()
-        return _not_configured(progress.task) if deployment is None else _hindrance(progress)
+            return hindrances.test_keys_off()
+        if not self._catalog.of_kind(progress.task.model):
+            return hindrances.not_configured(progress.task)
+        return _hindrance(progress)
 
     async def _call(
         self, lease: Lease, deployment: Deployment, call: ModelCall, attempt_id: str
@@ -210,28 +208,30 @@ class Pipeline:
             )
         return reply, reply.error
 
-    async def _record_begin(self, lease: Lease, deployment: Deployment, call: ModelCall) -> str:
-        attempt_id = self._new_id.bare()
-        await self._database.write(partial(self._begin, lease, attempt_id, deployment, call))
-        return attempt_id
+    def _begin_where_room(self, lease: Lease, call: ModelCall, tx: Tx) -> Begun | None:
+        """Record another call of a lease where a deployment has room for it; None when none has."""
+        lock_claims(tx)
+        room = self._pool.find_room(tx, lane_of(lease.task), now_ms=self._clock.now_ms())
+        if room is None or room.deployment is None:
+            return None
+        return self._begin(tx, lease, call, room, room.deployment)
 
-    def _begin(self, lease: Lease, attempt_id: str, deployment: Deployment, call: ModelCall, tx: Tx) -> None:
+    def _begin(self, tx: Tx, lease: Lease, call: ModelCall, room: Room, deployment: Deployment) -> Begun:
         """Record the call before it is made: after a crash it counts as one that may have been paid."""
+        attempt_id = self._new_id.bare()
         held = work.begin_attempt(
             tx,
             lease.task.id,
             token=lease.token,
             attempt_id=attempt_id,
-            deployment=deployment.name,
+            deployment=room.name(test=lease.task.test),
             clips_asked=len(call.clip_indexes),
             now_ms=self._clock.now_ms(),
             cost_micros=len(call.clip_indexes) * _clip_cost(lease.task, deployment),
         )
         if not held:
             raise LeaseLost(lease.task.id)
-
-    async def _record(self, lease: Lease, end: AttemptEnd) -> None:
-        await self._write(partial(_end_attempt, lease, end, self._clock.now_ms()))
+        return Begun(attempt_id, room, deployment)
 
     async def _keep(self, lease: Lease, attempt_id: str, clips: tuple[Clip, ...], cost_micros: int) -> None:
         """Record what a call that is being abandoned has stored, so that it is not paid for again."""
@@ -240,66 +240,17 @@ class Pipeline:
                 attempt_id, "unknown", clips, fault=AttemptFault.UNKNOWN.value, cost_micros=cost_micros
             )
             with contextlib.suppress(LeaseLost, Unavailable):
-                await self._database.write(partial(_end_attempt, lease, end, self._clock.now_ms()))
-
-    async def _write(self, function: Callable[[Tx], T]) -> T:
-        """Write what has been paid for: a database that is unavailable is waited for, a while."""
-        for pause_s in _PATIENCE_S:
-            try:
-                return await self._database.write(function)
-            except Unavailable as error:
-                logger.warning("what a call gave is not recorded yet: %s", error.internal)
-            await self._clock.sleep(pause_s)
-        return await self._database.write(function)
-
-    async def _settle(self, lease: Lease, task: Task, end: AttemptEnd | None, what: Finish | Again) -> Task:
-        """The last call's end and the task's next state in one transaction; the task as that left it."""
-        now_ms = self._clock.now_ms()
-        task_id, token = lease.task.id, lease.token
-
-        def write(tx: Tx) -> Task:
-            if isinstance(what, Finish):
-                # Its money moves too, and the order of locks is tenant, then task.
-                lock_tenant(tx, lease.task.tenant_id)
-            _end_attempt(lease, end, now_ms, tx)
-            if isinstance(what, Finish):
-                work.finish(tx, task_id, token=token, state=what.state, error=what.error, now_ms=now_ms)
-                delivered = work.count_clips(tx, task_id)
-                charged_micros = charging.conclude(
-                    tx, lease.task, what.state, delivered=delivered, now_ms=now_ms
-                )
-                ended = replace(task, state=what.state, error=what.error, finished_at_ms=now_ms)
-                self._announcer.announce_task(
-                    tx, ended, clips=delivered, charged_micros=charged_micros, now_ms=now_ms
-                )
-                return ended
-            not_before_ms = now_ms + round(what.delay_s * 1000)
-            work.requeue(
-                tx, task_id, token=token, not_before_ms=not_before_ms, reason=what.reason, now_ms=now_ms
-            )
-            return replace(task, state=TaskState.QUEUED)
-
-        left = await self._write(write)
-        self._metrics.task_changed(left.model, left.state, left.mode)
-        return left
+                await self._closing.keep(lease, end)
 
     def _left_s(self, lease: Lease) -> float:
         return (lease.deadline_at_ms - self._clock.now_ms()) / 1000
 
 
-def _end_attempt(lease: Lease, end: AttemptEnd | None, now_ms: int, tx: Tx) -> None:
-    """Raises `LeaseLost`."""
-    if not work.holds(tx, lease.task.id, lease.token):
-        raise LeaseLost(lease.task.id)
-    if end is not None:
-        work.end_attempt(tx, lease.task.id, end, now_ms=now_ms)
-
-
 def _hindrance(progress: Progress) -> UpstreamError | None:
     """Why another call must not be made."""
     if progress.left_s <= 0:
-        return _too_late()
-    return _used_up() if progress.spent >= progress.spent_limit else None
+        return hindrances.too_late()
+    return hindrances.used_up() if progress.spent >= progress.spent_limit else None
 
 
 def _others_may_pass(call: ModelCall, end: AttemptEnd, error: UpstreamError | None) -> bool:
@@ -366,35 +317,3 @@ def _outcome(error: UpstreamError | None, delivered: int, asked: int) -> CallOut
     if error is None:
         return CallOutcome.BROKEN
     return CallOutcome.STORAGE if error.code is ErrorCode.STORAGE_FAILED else CallOutcome(error.fault.value)
-
-
-def _used_up() -> UpstreamError:
-    return UpstreamError(
-        "The model was called as often as one task may cost, and the outcome of the last call is unknown.",
-        code=ErrorCode.MODEL_UNAVAILABLE,
-        fault=AttemptFault.UNKNOWN,
-    )
-
-
-def _too_late() -> UpstreamError:
-    return UpstreamError(
-        "The task's time ran out before a model could finish it. Send it again.",
-        code=ErrorCode.MODEL_TIMEOUT,
-        fault=AttemptFault.NOT_SENT,
-    )
-
-
-def _not_configured(task: Task) -> UpstreamError:
-    return UpstreamError(
-        f"{task.model.value} was taken out of this gateway's configuration while the task waited.",
-        code=ErrorCode.MODEL_MISCONFIGURED,
-        fault=AttemptFault.MISCONFIGURED,
-    )
-
-
-def _test_keys_off() -> UpstreamError:
-    return UpstreamError(
-        "Test keys are switched off on the gateway that took this task up. Ask your platform team.",
-        code=ErrorCode.MODEL_MISCONFIGURED,
-        fault=AttemptFault.MISCONFIGURED,
-    )

@@ -2,23 +2,24 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway.db import work
+from gateway.db import lines, work
 from gateway.db.engine import Database, Tx
 from gateway.db.locks import lock_claims
 from gateway.db.work import Lease
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
-from gateway.model import TaskState
+from gateway.model import Task, TaskState
 from gateway.ports import Clock
+from gateway.tasks.closing import LeaseLost, lane_of
 from gateway.tasks.fairshare import choose
-from gateway.tasks.pipeline import LeaseLost, Pipeline
+from gateway.tasks.pipeline import Begun, Pipeline
+from gateway.tasks.pool import Pool, Room
 from gateway.tasks.repeating import attempt, repeat, stop
 from gateway.tasks.signals import Signals
 from gateway.telemetry import log_context, trace_id
@@ -26,7 +27,7 @@ from gateway.telemetry import log_context, trace_id
 T = TypeVar("T")
 
 #: A lease, and the first call it owes as `Pipeline.open` recorded it.
-Claimed = tuple[Lease, str | None]
+Claimed = tuple[Lease, Begun | None]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Runner:
         self,
         database: Database,
         pipeline: Pipeline,
+        pool: Pool,
         signals: Signals,
         metrics: Metrics,
         clock: Clock,
@@ -58,6 +60,7 @@ class Runner:
     ) -> None:
         self._database = database
         self._pipeline = pipeline
+        self._pool = pool
         self._signals = signals
         self._metrics = metrics
         self._clock = clock
@@ -65,8 +68,6 @@ class Runner:
         self._policy = policy
         # By lease, not by task: one that was lost may still be winding up when its task is claimed anew.
         self._active: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
-        self._turns: dict[str, int] = {}
-        self._next_turn = itertools.count(1)
         # At the last look nothing waited that could not be taken: a free slot need not look again.
         self._idle = False
         self._admitting: set[asyncio.Future[Any]] = set()
@@ -106,7 +107,7 @@ class Runner:
                 continue
             self._signals.work.clear()
 
-    async def admit(self, task_id: str, write: Callable[[Tx], T]) -> T:
+    async def admit(self, task: Task, write: Callable[[Tx], T]) -> T:
         """Run the transaction that writes a new task, and see to it that the task will be run.
 
         Where a slot is free and nothing waits for it, the task is claimed in the same transaction: it would
@@ -116,9 +117,7 @@ class Runner:
             written = await self._database.write(write)
             self._signals.work.set()
             return written
-        admitting = asyncio.ensure_future(
-            self._database.write(partial(self._admit_and_claim, task_id, write))
-        )
+        admitting = asyncio.ensure_future(self._database.write(partial(self._admit_and_claim, task, write)))
         self._admitting.add(admitting)
         # Not here, after the await: a caller that hangs up must not take the task's worker away.
         admitting.add_done_callback(self._take)
@@ -132,9 +131,12 @@ class Runner:
     def _free(self) -> int:
         return self._policy.concurrency - len(self._active) - len(self._admitting)
 
-    def _admit_and_claim(self, task_id: str, write: Callable[[Tx], T], tx: Tx) -> tuple[T, Claimed | None]:
+    def _admit_and_claim(self, task: Task, write: Callable[[Tx], T], tx: Tx) -> tuple[T, Claimed | None]:
         written = write(tx)
-        return written, self._claim_one(task_id, tx, within_limit=True)
+        lock_claims(tx)
+        room = self._pool.find_room(tx, lane_of(task), now_ms=self._clock.now_ms())
+        claimed = None if room is None else self._claim_one(tx, task.id, room, within_limit=True)
+        return written, claimed
 
     def _take(self, admitting: "asyncio.Future[tuple[Any, Claimed | None]]") -> None:
         self._admitting.discard(admitting)
@@ -158,29 +160,41 @@ class Runner:
         except asyncio.CancelledError:
             # Draining in the middle of a claim: what it won is run or given back like the rest.
             with contextlib.suppress(GatewayError):
-                for lease, attempt_id in (await claimed)[0]:
-                    self._begin(lease, attempt_id)
+                for lease, begun in (await claimed)[0]:
+                    self._begin(lease, begun)
             raise
-        for lease, attempt_id in leases:
-            self._begin(lease, attempt_id)
+        for lease, begun in leases:
+            self._begin(lease, begun)
         self._idle = idle
 
     def _claim_some(self, free: int, tx: Tx) -> tuple[list[Claimed], bool]:
         """Leases with their first calls, and whether nothing is left waiting."""
-        now_ms = self._clock.now_ms()
         claimed: list[Claimed] = []
         lock_claims(tx)
         while len(claimed) < free:
-            queues = work.list_queues(tx, now_ms=now_ms)
-            queue = choose(queues, self._turns)
-            if queue is None or queue.task_id is None:
-                return claimed, not queues
-            one = self._claim_one(queue.task_id, tx)
+            now_ms = self._clock.now_ms()
+            overdue = lines.find_overdue(tx, now_ms=now_ms)
+            lanes = {lane: self._pool.find_room(tx, lane, now_ms=now_ms) for lane in lines.list_lanes(tx)}
+            offered = {
+                line: room
+                for lane, room in lanes.items()
+                if room is not None
+                for line in lines.list_candidates(tx, lane, now_ms=now_ms)
+            }
+            line = choose(offered)
+            if overdue is not None:
+                one = self._claim_one(tx, overdue, None)
+            elif line is not None:
+                one = self._claim_one(tx, line.task_id, offered[line])
+            else:
+                return claimed, not lanes
             if one is not None:
                 claimed.append(one)
         return claimed, False
 
-    def _claim_one(self, task_id: str, tx: Tx, *, within_limit: bool = False) -> Claimed | None:
+    def _claim_one(
+        self, tx: Tx, task_id: str, room: Room | None, *, within_limit: bool = False
+    ) -> Claimed | None:
         now_ms = self._clock.now_ms()
         lease = work.claim(
             tx,
@@ -190,17 +204,14 @@ class Runner:
             expires_at_ms=now_ms + round(self._policy.lease_s * 1000),
             within_limit=within_limit,
         )
-        if lease is None:
-            return None
-        self._turns[lease.task.tenant_id] = next(self._next_turn)
-        return lease, self._pipeline.open(tx, lease)
+        return None if lease is None else (lease, self._pipeline.open(tx, lease, room))
 
-    def _begin(self, lease: Lease, attempt_id: str | None) -> None:
+    def _begin(self, lease: Lease, begun: Begun | None) -> None:
         self._metrics.task_changed(lease.task.model, TaskState.RUNNING, lease.task.mode)
-        self._active[lease.token] = (lease, asyncio.create_task(self._work(lease, attempt_id)))
+        self._active[lease.token] = (lease, asyncio.create_task(self._work(lease, begun)))
         self._metrics.running.set(len(self._active))
 
-    async def _work(self, lease: Lease, attempt_id: str | None) -> None:
+    async def _work(self, lease: Lease, begun: Begun | None) -> None:
         task, left = lease.task, None
         with log_context(
             task_id=task.id,
@@ -209,7 +220,7 @@ class Runner:
             trace=trace_id(task.traceparent),
         ):
             try:
-                left = await self._pipeline.run(lease, attempt_id)
+                left = await self._pipeline.run(lease, begun)
                 logger.info("task is %s", left.state.value)
             except LeaseLost:
                 logger.warning("another worker has the task; what was made here is dropped")

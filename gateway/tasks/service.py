@@ -129,7 +129,7 @@ class TaskService:
         defaults = self._policy.defaults
         async with self._database.turn(task.tenant_id):
             admitted = await self._runner.admit(
-                task.id,
+                task,
                 lambda tx: self._tell_of_budgets(
                     tx, admit(tx, task, deadline_at_ms=deadline_at_ms, defaults=defaults, name=name)
                 ),

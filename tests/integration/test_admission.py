@@ -9,11 +9,12 @@ import pytest
 from gateway.db import accounts, tasks
 from gateway.db.engine import Database
 from gateway.errors import ErrorCode, Forbidden, LimitReached, Unauthorized, Unavailable
-from gateway.model import ApiKey, Task, TenantStatus
+from gateway.model import ApiKey, Task, TaskState, TenantStatus
 from gateway.tasks.admission import Admitted, Defaults, admit
 from tests.clock import SetClock
 from tests.databases import BURSTS
 from tests.factories import a_task, keep_key, keep_tenant
+from tests.queueing import put_into
 
 GENEROUS = Defaults(rpm=100_000, max_queued=100_000)
 
@@ -214,14 +215,14 @@ async def test_a_queue_is_counted_right_whatever_order_its_ids_have(database: Da
 
 async def test_an_old_task_that_waits_again_does_not_fill_the_queue(database: Database, door: Door) -> None:
     key = await keep_key(database, await keep_tenant(database, max_queued=3))
-    for _ in range(10):
+    first, *others = [(await door.ask(key)).task for _ in range(3)]
+    await database.write(lambda tx: put_into(tx, first.id, TaskState.RUNNING))
+    for task in others:
+        await database.write(lambda tx, id_=task.id: put_into(tx, id_, TaskState.FAILED))
+    for _ in range(7):
         task = (await door.ask(key)).task
-        await database.write(
-            lambda tx, id_=task.id: tx.exec_driver_sql(f"UPDATE tasks SET state='failed' WHERE id = '{id_}'")
-        )
-    await database.write(
-        lambda tx: tx.exec_driver_sql("UPDATE tasks SET state='queued' WHERE tenant_seq = 1")
-    )
+        await database.write(lambda tx, id_=task.id: put_into(tx, id_, TaskState.FAILED))
+    await database.write(lambda tx: put_into(tx, first.id, TaskState.QUEUED))
     await door.ask(key)
     await door.ask(key)
     assert (await refusal_of(door, key)).code is ErrorCode.QUEUE_FULL

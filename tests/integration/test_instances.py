@@ -21,12 +21,12 @@ from gateway.errors import BudgetSpent, GatewayError, Unauthorized
 from gateway.model import ApiKey, BudgetWindow, TaskState, TenantStatus
 from gateway.tasks import charging
 from gateway.tasks.admission import Admitted, Defaults, admit
-from gateway.tasks.fairshare import choose
 from tests.clock import SetClock
 from tests.databases import Pause, PostgresStore, Store, open_store
 from tests.eventually import eventually
 from tests.factories import ACT, NOW_MS, a_clip, a_task, keep_key, keep_tenant
 from tests.office import TestOffice
+from tests.queueing import claim_next as claim_next_task
 
 T = TypeVar("T")
 
@@ -314,15 +314,12 @@ async def test_changes_of_a_key_are_made_one_on_top_of_the_other(postgres_store:
 
 def claim_next(tx: Tx) -> bool:
     """As a worker does it, whoever's turn it is."""
-    lock_claims(tx)
-    queue = choose(work.list_queues(tx, now_ms=NOW_MS), {})
-    if queue is None or queue.task_id is None:
-        return False
-    return claim(queue.task_id, tx)
+    return claim_next_task(tx, secrets.token_hex(8), lease_ms=1) is not None
 
 
 def claim(task_id: str, tx: Tx, *, within_limit: bool = False) -> bool:
     token = secrets.token_hex(8)
+    lock_claims(tx)
     lease = work.claim(
         tx, task_id, token=token, now_ms=NOW_MS, expires_at_ms=NOW_MS + 1, within_limit=within_limit
     )

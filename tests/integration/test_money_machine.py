@@ -40,6 +40,7 @@ from tests.clock import SetClock
 from tests.databases import Store, copy_of_file, copy_of_template, open_store
 from tests.factories import ACT, a_clip, a_task, keep_key, keep_tenant
 from tests.postgres import Server
+from tests.queueing import claim_next
 
 LEASE_MS = 60_000
 EXAMPLES = 40
@@ -131,11 +132,7 @@ class MoneyMachine(RuleBasedStateMachine):
         now_ms = self._clock.now_ms()
 
         def write(tx: Tx) -> Lease | None:
-            ready = [queue.task_id for queue in work.list_queues(tx, now_ms=now_ms) if queue.task_id]
-            if not ready:
-                return None
-            token = secrets.token_hex(8)
-            return work.claim(tx, ready[0], token=token, now_ms=now_ms, expires_at_ms=now_ms + LEASE_MS)
+            return claim_next(tx, secrets.token_hex(8), now_ms, LEASE_MS)
 
         lease = self._write(write)
         if lease is not None:

@@ -139,7 +139,7 @@ async def test_a_database_that_fails_within_a_task_puts_it_back(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     pipeline = worker.services.runner._pipeline
-    pipeline._database = FailingDatabase(worker.services.database, after=1, failures=1)
+    pipeline._database = FailingDatabase(worker.services.database, after=0, failures=1)
     task = await worker.submit(sample_count=2, seed=1)
     worker.services.runner.start()
     await eventually(lambda: "task was put back: disk I/O error" in caplog.text)

@@ -4,18 +4,22 @@ import asyncio
 import random
 import threading
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from gateway.db import tasks, work
+from gateway.db import lines, tasks, work
 from gateway.db.engine import Database, Tx
+from gateway.db.lines import Candidate
 from gateway.db.work import AttemptEnd, Lease
+from gateway.errors import Unavailable
 from gateway.model import TRANSITIONS, Task, TaskError, TaskState
-from gateway.tasks.fairshare import choose
+from tests import queueing
 from tests.databases import Store, open_store
 from tests.factories import NOW_MS, a_clip, keep_key, keep_task, keep_tenant
+from tests.queueing import claim_next, list_candidates
 
 LEASE_MS = 60_000
 GONE = "a token of nobody's"
@@ -25,13 +29,6 @@ async def claim(database: Database, task: Task, token: str = "mine", now_ms: int
     return await database.write(
         lambda tx: work.claim(tx, task.id, token=token, now_ms=now_ms, expires_at_ms=now_ms + LEASE_MS)
     )
-
-
-def claim_next(tx: Tx, token: str, now_ms: int = NOW_MS) -> Lease | None:
-    queue = choose(work.list_queues(tx, now_ms=now_ms), {})
-    if queue is None or queue.task_id is None:
-        return None
-    return work.claim(tx, queue.task_id, token=token, now_ms=now_ms, expires_at_ms=now_ms + LEASE_MS)
 
 
 async def begin_attempt(database: Database, task: Task, attempt_id: str = "a1", token: str = "mine") -> bool:
@@ -176,12 +173,12 @@ async def test_queues_tell_who_waits_and_who_runs(database: Database) -> None:
     await keep_task(database, key)
     idle = await keep_key(database)
     await claim(database, await keep_task(database, idle))
-    queues = await database.read(lambda tx: work.list_queues(tx, now_ms=NOW_MS))
-    assert queues == (work.Queue(tenant.id, 2, 5, 1, waiting.id),)
+    (line,) = await database.read(list_candidates)
+    assert line == Candidate(tenant.id, 2, 1, 500_000, waiting.created_at_ms, waiting.id)
 
 
-async def test_nothing_waiting_is_no_queue(database: Database) -> None:
-    assert await database.read(lambda tx: work.list_queues(tx, now_ms=NOW_MS)) == ()
+async def test_nothing_waiting_is_no_line(database: Database) -> None:
+    assert await database.read(lines.list_lanes) == ()
     assert await database.read(work.count_waiting) == {}
 
 
@@ -326,35 +323,49 @@ async def test_an_attempt_ends_once(database: Database) -> None:
 
 
 async def put_into(database: Database, task: Task, state: TaskState) -> None:
-    token = "'mine'" if state is TaskState.RUNNING else "NULL"
-    await database.write(
-        lambda tx: tx.exec_driver_sql(
-            f"UPDATE tasks SET state = '{state}', lease_token = {token}, lease_expires_at_ms = {NOW_MS}"
-            f" WHERE id = '{task.id}'"
-        )
-    )
+    if state is not TaskState.QUEUED:
+        await database.write(lambda tx: queueing.put_into(tx, task.id, state))
 
 
 @pytest.mark.parametrize("before", list(TaskState))
 async def test_every_change_follows_an_arrow(database: Database, before: TaskState) -> None:
     """Whatever is tried, with the right token too, in whichever state."""
-    task = await keep_task(database)
-    changes = [
-        lambda: claim(database, task),
-        lambda: requeue(database, task),
-        lambda: begin_attempt(database, task),
-        lambda: renew(database, (task.id, "mine"), expires_at_ms=NOW_MS),
-        lambda: expire(database, NOW_MS * 2),
+    changes: list[Callable[[Task], Awaitable[object]]] = [
+        lambda task: claim(database, task),
+        lambda task: requeue(database, task),
+        lambda task: begin_attempt(database, task, task.id),
+        lambda task: renew(database, (task.id, "mine"), expires_at_ms=NOW_MS),
+        lambda _: expire(database, NOW_MS * 2),
         *(
-            lambda state=state: finish(database, task, state)
+            lambda task, state=state: finish(database, task, state)
             for state in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELED)
         ),
     ]
+    key = await keep_key(database)
     for change in changes:
+        task = await keep_task(database, key)
         await put_into(database, task, before)
-        await change()
+        await change(task)
         after = (await row(database, task)).state
         assert after is before or after in TRANSITIONS[before]
+
+
+@pytest.mark.parametrize("before", list(TaskState))
+async def test_the_database_refuses_what_is_no_arrow(database: Database, before: TaskState) -> None:
+    """Whatever the statement: not even one that asks nothing can move a task so."""
+    key = await keep_key(database)
+    for after in TaskState:
+        task = await keep_task(database, key)
+        await put_into(database, task, before)
+        token = "'t'" if after is TaskState.RUNNING else "NULL"
+        change = f"UPDATE tasks SET state = '{after}', lease_token = {token} WHERE id = '{task.id}'"
+        if after is before or after in TRANSITIONS[before]:
+            await database.write(lambda tx, change=change: tx.exec_driver_sql(change))
+            assert (await row(database, task)).state == after
+        else:
+            with pytest.raises(Unavailable, match="nothing was done"):
+                await database.write(lambda tx, change=change: tx.exec_driver_sql(change))
+            assert (await row(database, task)).state == before
 
 
 @pytest.mark.parametrize("state", [state for state in TaskState if state.terminal])

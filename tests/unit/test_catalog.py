@@ -61,8 +61,8 @@ def test_a_model_asked_for_where_there_is_none_is_refused() -> None:
 
 
 def test_a_task_runs_where_its_model_is_now() -> None:
-    assert BOTH.by_kind(ModelKind.LYRIA2) is LYRIA
-    assert Catalog((MUSICGEN,)).by_kind(ModelKind.LYRIA2) is None
+    assert BOTH.of_kind(ModelKind.LYRIA2) == (LYRIA,)
+    assert Catalog((MUSICGEN,)).of_kind(ModelKind.LYRIA2) == ()
 
 
 @pytest.mark.parametrize("deployment", [LYRIA, MUSICGEN])

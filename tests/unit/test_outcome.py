@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.errors import AttemptFault, ErrorCode, UpstreamError
 from gateway.metrics import CallOutcome
 from gateway.model import MusicSpec, TaskError, TaskState
-from gateway.tasks.outcome import UNCOUNTED, Again, Finish, Progress, after_call
+from gateway.tasks.outcome import UNCOUNTED, Again, Finish, Progress, Supply, after_call
 from tests.factories import a_key, a_task, a_tenant
 
 KEY = a_key(a_tenant())
@@ -49,7 +49,8 @@ def test_what_may_pass_is_tried_again_within_the_limit(fault: AttemptFault) -> N
 
 @pytest.mark.parametrize("fault", sorted(UNCOUNTED))
 def test_what_reached_no_model_is_not_held_against_the_task(fault: AttemptFault) -> None:
-    assert isinstance(after_call(progress(spent=4, tried=50), an_error(fault), 0.5), Again)
+    elsewhere = Supply(another=True)
+    assert isinstance(after_call(progress(spent=4, tried=50), an_error(fault), 0.5, elsewhere), Again)
 
 
 def test_recitation_with_a_seed_of_the_callers_fails() -> None:
@@ -85,15 +86,27 @@ def test_what_was_delivered_is_kept_when_the_rest_fails(fault: AttemptFault) -> 
 
 
 def test_a_wait_that_was_asked_for_is_kept_and_spread() -> None:
+    error = an_error(AttemptFault.NOT_SENT, retry_after_s=20)
+    assert after_call(progress(tried=1), error, 0.0) == Again(20.0, "not_sent")
+    assert after_call(progress(tried=1), error, 0.5) == Again(20.5, "not_sent")
+
+
+def test_busy_waits_until_some_deployment_takes_calls_again() -> None:
+    """Where another can take it now, it goes there now."""
     error = an_error(AttemptFault.BUSY, retry_after_s=20)
-    assert after_call(progress(tried=1), error, 0.0) == Again(20.0, "busy")
-    assert after_call(progress(tried=1), error, 0.5) == Again(20.5, "busy")
+    assert after_call(progress(), error, 0.5, Supply(wait_s=7.5)) == Again(7.5, "busy")
+    assert after_call(progress(), error, 0.5, Supply(another=True)) == Again(0.0, "busy")
 
 
 def test_a_wait_beyond_the_deadline_fails_now() -> None:
-    error = an_error(AttemptFault.BUSY, retry_after_s=20)
-    assert isinstance(after_call(progress(left_s=20.0), error, 0.0), Finish)
-    assert isinstance(after_call(progress(left_s=20.1), error, 0.0), Again)
+    error, supply = an_error(AttemptFault.BUSY), Supply(wait_s=20.0)
+    assert isinstance(after_call(progress(left_s=20.0), error, 0.0, supply), Finish)
+    assert isinstance(after_call(progress(left_s=20.1), error, 0.0, supply), Again)
+
+
+def test_what_one_deployment_cannot_do_another_may() -> None:
+    error = an_error(AttemptFault.MISCONFIGURED)
+    assert after_call(progress(), error, 0.5, Supply(wait_s=3.0, another=True)) == Again(3.0, "misconfigured")
 
 
 @pytest.mark.parametrize("left_s", [0.0, -1.0])
@@ -103,7 +116,7 @@ def test_no_time_left_is_the_end(fault: AttemptFault, left_s: float) -> None:
 
 
 @given(
-    st.sampled_from([AttemptFault.UNKNOWN, AttemptFault.BROKEN, *sorted(UNCOUNTED)]),
+    st.sampled_from([AttemptFault.UNKNOWN, AttemptFault.BROKEN, AttemptFault.NOT_SENT]),
     st.integers(1, 10_000),
     st.floats(0, 1, exclude_max=True),
 )

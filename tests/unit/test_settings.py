@@ -7,14 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.model import Deployment, ModelKind
-from gateway.settings import (
-    Settings,
-    parse_proxies,
-    postgres_dsn,
-    printable_url,
-    unknown_names,
-    variable_name,
-)
+from gateway.settings import Settings, parse_proxies, unknown_names, variable_name
+from gateway.urls import postgres_dsn, printable_url
 
 ENDPOINT = "projects/p/locations/europe-west4/endpoints/7"
 

@@ -15,15 +15,28 @@ _ARROWS = (
     "running>succeeded", "running>failed", "running>canceled", "running>queued",
 )  # fmt: skip
 _REFUSAL = "a task does not change its state so"
+# A line begins to wait at the time of its model: who had nothing to send has earned nothing by that.
 _JOIN = """
-    INSERT INTO queue_lines (tenant_id, model, test, waiting, next_tag, last_tag)
+    INSERT INTO queue_lines (tenant_id, model, test, waiting, next_tag, last_tag, since_ms)
     VALUES (NEW.tenant_id, NEW.model, NEW.test, true,
             (SELECT coalesce(max(last_tag), 0) FROM queue_lines
-             WHERE model = NEW.model AND test = NEW.test), 0)
+             WHERE model = NEW.model AND test = NEW.test), 0, NEW.created_at_ms)
     ON CONFLICT (tenant_id, model, test) DO UPDATE
-    SET waiting = true, next_tag = {greater}(queue_lines.next_tag, excluded.next_tag)
+    SET waiting = true, since_ms = excluded.since_ms,
+        next_tag = {greater}(queue_lines.next_tag, excluded.next_tag)
     WHERE NOT queue_lines.waiting;
 """
+_LINE = "tenant_id = NEW.tenant_id AND model = NEW.model AND test = NEW.test"
+_REST = f"FROM tasks WHERE {_LINE} AND state = 'queued'"
+# A start takes the line on by what the tenant's weight makes of a million.
+_MOVE = f"""
+    UPDATE queue_lines
+    SET last_tag = next_tag,
+        next_tag = next_tag + 1000000 / (SELECT weight FROM tenants WHERE id = NEW.tenant_id),
+        since_ms = coalesce((SELECT created_at_ms {_REST} ORDER BY tenant_seq LIMIT 1), since_ms)
+    WHERE {_LINE};
+"""
+_LEAVE = f"UPDATE queue_lines SET waiting = false WHERE {_LINE} AND NOT EXISTS (SELECT 1 {_REST});"
 
 
 def upgrade() -> None:
@@ -39,8 +52,9 @@ def upgrade() -> None:
         "WHERE ledger.task_id = tasks.id), 0) WHERE state NOT IN ('queued', 'running')"
     )
     op.execute(
-        "INSERT INTO queue_lines (tenant_id, model, test, waiting, next_tag, last_tag) "
-        "SELECT DISTINCT tenant_id, model, test, true, 0, 0 FROM tasks WHERE state = 'queued'"
+        "INSERT INTO queue_lines (tenant_id, model, test, waiting, next_tag, last_tag, since_ms) "
+        "SELECT tenant_id, model, test, true, 0, 0, min(created_at_ms) FROM tasks "
+        "WHERE state = 'queued' GROUP BY tenant_id, model, test"
     )
     if op.get_context().dialect.name == "postgresql":
         _make_triggers_of_postgres()
@@ -57,6 +71,7 @@ def _make_tables() -> None:
         sa.Column("waiting", sa.Boolean(), nullable=False),
         sa.Column("next_tag", sa.BigInteger(), nullable=False),
         sa.Column("last_tag", sa.BigInteger(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_queue_lines_tenant_id")),
         sa.PrimaryKeyConstraint("tenant_id", "model", "test", name=op.f("pk_queue_lines")),
     )
@@ -80,7 +95,7 @@ def _make_tables() -> None:
 
 def _make_indexes() -> None:
     op.create_index(op.f("ix_queue_lines_model_test_last_tag"), "queue_lines", ["model", "test", "last_tag"])
-    _index_some("ix_queue_lines_waiting", "queue_lines", ["model", "test", "next_tag"], "waiting")
+    _index_some("ix_queue_lines_waiting", "queue_lines", ["model", "test", "next_tag", "since_ms"], "waiting")
     _index_some("ix_tasks_deadline", "tasks", ["deadline_at_ms"], "state = 'queued'")
     _index_some(
         "ix_tasks_start_by", "tasks", ["start_by_at_ms"], "state = 'queued' AND start_by_at_ms IS NOT NULL"
@@ -109,6 +124,14 @@ def _make_triggers_of_sqlite() -> None:
             f"CREATE TRIGGER tasks_queue_{name} AFTER {event} ON tasks WHEN NEW.state = 'queued' "
             f"BEGIN {join} END"
         )
+    op.execute(
+        "CREATE TRIGGER tasks_start AFTER UPDATE OF state ON tasks "
+        f"WHEN OLD.state = 'queued' AND NEW.state = 'running' BEGIN {_MOVE} {_LEAVE} END"
+    )
+    op.execute(
+        "CREATE TRIGGER tasks_leave AFTER UPDATE OF state ON tasks "
+        f"WHEN OLD.state = 'queued' AND NEW.state NOT IN ('queued', 'running') BEGIN {_LEAVE} END"
+    )
 
 
 def _make_triggers_of_postgres() -> None:
@@ -126,22 +149,34 @@ def _make_triggers_of_postgres() -> None:
     # whoever says that nothing waits there any more must have it alone.
     op.execute(
         "CREATE FUNCTION tasks_join_line() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
-        "PERFORM 1 FROM queue_lines WHERE tenant_id = NEW.tenant_id AND model = NEW.model "
-        "AND test = NEW.test AND waiting FOR KEY SHARE; "
+        f"PERFORM 1 FROM queue_lines WHERE {_LINE} AND waiting FOR KEY SHARE; "
         f"IF NOT FOUND THEN {_JOIN.format(greater='greatest')} END IF; RETURN NULL; END$$"
+    )
+    op.execute(
+        "CREATE FUNCTION tasks_leave_line() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN "
+        f"IF NEW.state = 'running' THEN {_MOVE} END IF; "
+        f"IF NOT EXISTS (SELECT 1 {_REST}) THEN "
+        f"PERFORM 1 FROM queue_lines WHERE {_LINE} FOR UPDATE SKIP LOCKED; "
+        # A new statement, which sees what was queued by those who held to the line until now.
+        f"IF FOUND THEN {_LEAVE} END IF; END IF; RETURN NULL; END$$"
     )
     for name, event in (("new", "INSERT"), ("again", "UPDATE OF state")):
         op.execute(
             f"CREATE TRIGGER tasks_queue_{name} AFTER {event} ON tasks FOR EACH ROW "
             "WHEN (NEW.state = 'queued') EXECUTE FUNCTION tasks_join_line()"
         )
+    op.execute(
+        "CREATE TRIGGER tasks_leave AFTER UPDATE OF state ON tasks FOR EACH ROW "
+        "WHEN (OLD.state = 'queued' AND NEW.state <> 'queued') EXECUTE FUNCTION tasks_leave_line()"
+    )
 
 
 def downgrade() -> None:
     on = " ON tasks" if op.get_context().dialect.name == "postgresql" else ""
-    for name in ("follow_the_arrows", "queue_new", "queue_again"):
-        op.execute(f"DROP TRIGGER tasks_{name}{on}")
+    for name in ("follow_the_arrows", "queue_new", "queue_again", "start", "leave"):
+        op.execute(f"DROP TRIGGER IF EXISTS tasks_{name}{on}")
     if on:
+        op.execute("DROP FUNCTION tasks_leave_line()")
         op.execute("DROP FUNCTION tasks_refuse_state()")
         op.execute("DROP FUNCTION tasks_join_line()")
     op.drop_index("ix_attempts_deployment_started_at_ms", "attempts")
