@@ -40,6 +40,7 @@ from gateway.settings import Settings
 from gateway.tasks.admission import Defaults
 from gateway.tasks.archive import TaskArchive
 from gateway.tasks.catalog import Catalog
+from gateway.tasks.claiming import Claimer
 from gateway.tasks.closing import Closing
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
@@ -262,8 +263,9 @@ def _make_runner(
         database, storage, models, catalog, pool, closing, metrics, clock, new_id,
         PipelinePolicy(settings.max_attempts, settings.call_timeout_s),
     )  # fmt: skip
+    claimer = Claimer(pool, pipeline.open, clock, partial(secrets.token_hex, 16), settings.lease_s)
     return Runner(
-        database, pipeline, pool, signals, metrics, clock, partial(secrets.token_hex, 16),
+        database, pipeline, claimer, signals, metrics, clock,
         RunnerPolicy(settings.concurrency, settings.lease_s, settings.grace_s),
     )  # fmt: skip
 

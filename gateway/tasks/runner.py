@@ -8,26 +8,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway.db import lines, work
+from gateway.db import work
 from gateway.db.engine import Database, Tx
-from gateway.db.locks import lock_claims
 from gateway.db.work import Lease
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
 from gateway.model import Task, TaskState
 from gateway.ports import Clock
-from gateway.tasks.closing import LeaseLost, lane_of
-from gateway.tasks.fairshare import choose
+from gateway.tasks.claiming import Claimed, Claimer
+from gateway.tasks.closing import LeaseLost
 from gateway.tasks.pipeline import Begun, Pipeline
-from gateway.tasks.pool import Pool, Room
 from gateway.tasks.repeating import attempt, repeat, stop
 from gateway.tasks.signals import Signals
 from gateway.telemetry import log_context, trace_id
 
 T = TypeVar("T")
-
-#: A lease, and the first call it owes as `Pipeline.open` recorded it.
-Claimed = tuple[Lease, Begun | None]
 
 logger = logging.getLogger(__name__)
 
@@ -51,20 +46,18 @@ class Runner:
         self,
         database: Database,
         pipeline: Pipeline,
-        pool: Pool,
+        claimer: Claimer,
         signals: Signals,
         metrics: Metrics,
         clock: Clock,
-        new_token: Callable[[], str],
         policy: RunnerPolicy,
     ) -> None:
         self._database = database
         self._pipeline = pipeline
-        self._pool = pool
+        self._claimer = claimer
         self._signals = signals
         self._metrics = metrics
         self._clock = clock
-        self._new_token = new_token
         self._policy = policy
         # By lease, not by task: one that was lost may still be winding up when its task is claimed anew.
         self._active: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
@@ -132,11 +125,7 @@ class Runner:
         return self._policy.concurrency - len(self._active) - len(self._admitting)
 
     def _admit_and_claim(self, task: Task, write: Callable[[Tx], T], tx: Tx) -> tuple[T, Claimed | None]:
-        written = write(tx)
-        lock_claims(tx)
-        room = self._pool.find_room(tx, lane_of(task), now_ms=self._clock.now_ms())
-        claimed = None if room is None else self._claim_one(tx, task.id, room, within_limit=True)
-        return written, claimed
+        return write(tx), self._claimer.take_this(tx, task)
 
     def _take(self, admitting: "asyncio.Future[tuple[Any, Claimed | None]]") -> None:
         self._admitting.discard(admitting)
@@ -154,7 +143,7 @@ class Runner:
         free = self._free()
         if free <= 0:
             return
-        claimed = asyncio.ensure_future(self._database.write(partial(self._claim_some, free)))
+        claimed = asyncio.ensure_future(self._database.write(lambda tx: self._claimer.take_next(tx, free)))
         try:
             leases, idle = await asyncio.shield(claimed)
         except asyncio.CancelledError:
@@ -166,45 +155,6 @@ class Runner:
         for lease, begun in leases:
             self._begin(lease, begun)
         self._idle = idle
-
-    def _claim_some(self, free: int, tx: Tx) -> tuple[list[Claimed], bool]:
-        """Leases with their first calls, and whether nothing is left waiting."""
-        claimed: list[Claimed] = []
-        lock_claims(tx)
-        while len(claimed) < free:
-            now_ms = self._clock.now_ms()
-            overdue = lines.find_overdue(tx, now_ms=now_ms)
-            lanes = {lane: self._pool.find_room(tx, lane, now_ms=now_ms) for lane in lines.list_lanes(tx)}
-            offered = {
-                line: room
-                for lane, room in lanes.items()
-                if room is not None
-                for line in lines.list_candidates(tx, lane, now_ms=now_ms)
-            }
-            line = choose(offered)
-            if overdue is not None:
-                one = self._claim_one(tx, overdue, None)
-            elif line is not None:
-                one = self._claim_one(tx, line.task_id, offered[line])
-            else:
-                return claimed, not lanes
-            if one is not None:
-                claimed.append(one)
-        return claimed, False
-
-    def _claim_one(
-        self, tx: Tx, task_id: str, room: Room | None, *, within_limit: bool = False
-    ) -> Claimed | None:
-        now_ms = self._clock.now_ms()
-        lease = work.claim(
-            tx,
-            task_id,
-            token=self._new_token(),
-            now_ms=now_ms,
-            expires_at_ms=now_ms + round(self._policy.lease_s * 1000),
-            within_limit=within_limit,
-        )
-        return None if lease is None else (lease, self._pipeline.open(tx, lease, room))
 
     def _begin(self, lease: Lease, begun: Begun | None) -> None:
         self._metrics.task_changed(lease.task.model, TaskState.RUNNING, lease.task.mode)

@@ -35,6 +35,7 @@ class Worker:
 
     def use(self, concurrency: int = 8, lease_s: float = 60.0, grace_s: float = 8.0) -> None:
         self.services.runner._policy = RunnerPolicy(concurrency, lease_s, grace_s)
+        self.services.runner._claimer._lease_s = lease_s
 
     async def submit(self, principal: Principal | None = None, **spec: Any) -> Task:
         submission = Submission(Route.LYRIA, MusicSpec(**{"prompt": "x"} | spec), None, {}, "r1", None)
