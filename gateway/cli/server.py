@@ -206,7 +206,8 @@ def _end_on_signals(servers: Sequence[uvicorn.Server], services: Services) -> Ca
 
 def _apis(settings: Settings, services: Services) -> Apis:
     checks = {"database": services.check_database, "storage": services.storage.check}
-    callers = Callers(services.authenticator, services.guard, _addresses(settings))
+    addresses = _addresses(settings)
+    callers = Callers(services.authenticator, services.guard, addresses)
     return Apis(
         music=MusicApi(
             callers,
@@ -223,7 +224,7 @@ def _apis(settings: Settings, services: Services) -> Apis:
             services.metrics,
             read_specification(),
         ),
-        webhooks=WebhookApi(callers, services.webhooks, services.clock),
+        webhooks=WebhookApi(callers, services.webhooks, services.clock, addresses.seen),
         front=FrontPage(public_url=settings.effective_public_url, emulated=settings.emulated),
         files=FileApi(services.files) if services.files else None,
         admin=None if settings.admin_port or settings.admin_api == "off" else _admin_api(settings, services),

@@ -1,11 +1,13 @@
 """The webhook API: endpoints, their secrets, and the log of deliveries."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope as RequestScope
 
 from gateway.errors import ErrorCode, FieldError, InvalidRequest, NotFound
 from gateway.messages import Delivery, DeliveryState, Endpoint, Try
@@ -31,10 +33,13 @@ _LIMIT = re.compile(r"[0-9]{1,4}")
 class WebhookApi:
     """``/api/webhooks``. Looking needs the scope `read`; changing, and seeing a secret, needs `generate`."""
 
-    def __init__(self, callers: Callers, webhooks: Webhooks, clock: Clock) -> None:
+    def __init__(
+        self, callers: Callers, webhooks: Webhooks, clock: Clock, source_of: Callable[[RequestScope], str]
+    ) -> None:
         self._callers = callers
         self._webhooks = webhooks
         self._clock = clock
+        self._source_of = source_of
 
     # Endpoints
 
@@ -138,7 +143,7 @@ class WebhookApi:
     async def _actor(self, request: Request) -> tuple[Act, str]:
         """Who changes something, for the audit log, and whose it is."""
         principal = await self._callers.identify(request, Scope.GENERATE)
-        source = request.client.host if request.client is not None else "unknown"
+        source = self._source_of(request.scope)
         return Act(f"key:{principal.key_id}", source, request.scope["request_id"]), principal.tenant_id
 
     def _endpoint(self, endpoint: Endpoint) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The webhook API, one test for each thing that it promises; every answer is held to openapi.yaml."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,9 +12,10 @@ from gateway.db.engine import Tx
 from gateway.errors import NotFound
 from gateway.messages import DeliveryState, DisabledReason, TryOutcome
 from gateway.model import Scope
+from gateway.settings import Settings
 from gateway.webhooks.outbox import BudgetAlert
 from gateway.webhooks.service import MAX_ENDPOINTS
-from tests.api import Caller
+from tests.api import BASE_URL, Caller, make_apis, make_app
 from tests.factories import ACT
 
 HOOK = "https://hooks.example.com/music"
@@ -352,6 +354,20 @@ async def test_changes_are_in_the_audit_log_without_secrets_or_paths(hooks: Hook
     assert update.act.actor == f"key:{hooks.caller.key.split('_')[2]}"
     for hidden in ("s3cret", "t0ken", "whsec", made["secret"].removeprefix("whsec_")):
         assert hidden not in str(acts)
+
+
+async def test_behind_proxies_the_audit_log_has_the_address_that_they_say(
+    settings: Settings, caller: Caller
+) -> None:
+    services = caller.services
+    apis = make_apis(settings.model_copy(update={"trusted_proxies": "1"}), services)
+    transport = httpx.ASGITransport(make_app(apis, services), client=("169.254.1.1", 40_000))
+    async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as client:
+        hooks = Hooks(replace(caller, client=client))
+        said = {"X-Forwarded-For": "10.0.0.1, 203.0.113.7"}
+        await hooks.send("POST", json={"url": HOOK}, headers=said)
+    (newest, *_) = await services.books.audit_log(caller.tenant_id)
+    assert (newest.action, newest.act.source) == ("webhook.create", "203.0.113.7")
 
 
 # Testing
