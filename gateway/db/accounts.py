@@ -178,9 +178,8 @@ def revoke_key(tx: Tx, key_id: str, *, now_ms: int) -> bool:
 
 
 def note_uses(tx: Tx, uses: Mapping[str, int]) -> None:
-    """When keys were used last, in milliseconds by key id; an earlier moment than is kept changes nothing."""
-    for key_id, at_ms in sorted(uses.items()):
-        tx.execute(_USED, {"of_id": key_id, "at_ms": at_ms})
+    """When keys, at least one, were used last: milliseconds by id. An earlier moment changes nothing."""
+    tx.execute(_USED, [{"of_id": key_id, "at_ms": at_ms} for key_id, at_ms in sorted(uses.items())])
 
 
 def _values(key: ApiKey) -> dict[str, Any]:
