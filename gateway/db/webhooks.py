@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from gateway.db.engine import Tx, touch
 from gateway.db.prepared import Prepared
-from gateway.db.tables import tenants
 from gateway.db.webhook_tables import webhook_deliveries, webhook_endpoints, webhook_secrets
 from gateway.messages import Delivery, DisabledReason, Endpoint, EventType, SecretState
 
@@ -21,7 +20,6 @@ _tenant_id: sa.BindParameter[str] = sa.bindparam("of_tenant")
 _now = sa.bindparam("now_ms", type_=sa.BigInteger)
 _its = webhook_endpoints.c
 
-_LOCK_TENANT = sa.select(tenants.c.id).where(tenants.c.id == _tenant_id).with_for_update(key_share=True)
 _INSERT_ENDPOINT = sa.insert(webhook_endpoints)
 _ENDPOINTS = (
     sa.select(webhook_endpoints)
@@ -62,11 +60,6 @@ _LISTENING = Prepared(
     )
 )
 _INSERT_DELIVERY = Prepared(sa.insert(webhook_deliveries))
-
-
-def lock_tenant(tx: Tx, tenant_id: str) -> bool:
-    """Let nobody else change the tenant's webhooks until the end of the transaction; False for no tenant."""
-    return tx.execute(_LOCK_TENANT, {"of_tenant": tenant_id}).one_or_none() is not None
 
 
 def insert_endpoint(tx: Tx, endpoint: Endpoint) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 
-from gateway.db import audit, deliveries, webhooks
+from gateway.db import audit, deliveries, tenants, webhooks
 from gateway.db.engine import Database, Tx
+from gateway.db.locks import lock_tenant
 from gateway.errors import Conflict, ErrorCode, FieldError, InvalidRequest, NotFound
 from gateway.messages import Delivery, DeliveryState, DisabledReason, Endpoint, EventType, SecretState, Try
 from gateway.model import Act
@@ -286,7 +287,8 @@ class Webhooks:
 
 def _lock(tx: Tx, tenant_id: str) -> None:
     """How many endpoints there are, and which secret is the newest, is looked at before it is changed."""
-    if not webhooks.lock_tenant(tx, tenant_id):
+    lock_tenant(tx, tenant_id)
+    if tenants.get_tenant(tx, tenant_id) is None:
         raise NotFound(f"There is no tenant {tenant_id!r}.", code=ErrorCode.NOT_FOUND)
 
 
