@@ -1,14 +1,13 @@
 """Webhook endpoints, which of their secrets sign, and the outbox. `gateway.db.deliveries` empties it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from gateway.db.engine import Tx, touch
 from gateway.db.prepared import Prepared
+from gateway.db.tenants import listed, tuple_from
 from gateway.db.webhook_tables import webhook_deliveries, webhook_endpoints, webhook_secrets
 from gateway.messages import Delivery, DisabledReason, Endpoint, EventType, SecretState
 
@@ -70,7 +69,7 @@ def insert_endpoint(tx: Tx, endpoint: Endpoint) -> None:
             "tenant_id": endpoint.tenant_id,
             "url": endpoint.url,
             "description": endpoint.description,
-            "events": _listed(endpoint.events),
+            "events": listed(endpoint.events),
             "secret_version": endpoint.secret.version,
             "previous_until_ms": endpoint.secret.previous_until_ms,
             "disabled_at_ms": endpoint.disabled_at_ms,
@@ -99,7 +98,7 @@ def find_endpoint(tx: Tx, endpoint_id: str) -> Endpoint:
 
 def change_endpoint(tx: Tx, endpoint_id: str, values: dict[str, Any]) -> None:
     """Set these fields of `Endpoint`; others may be changed by somebody else at the same time."""
-    columns = {name: _listed(value) if name == "events" else value for name, value in values.items()}
+    columns = {name: listed(value) if name == "events" else value for name, value in values.items()}
     if columns:
         tx.execute(_CHANGE.values(columns), {"endpoint_id": endpoint_id})
 
@@ -198,9 +197,6 @@ def _secret_columns(secret: SecretState) -> dict[str, int | None]:
     return {"secret_version": secret.version, "previous_until_ms": secret.previous_until_ms}
 
 
-def _listed(events: Iterable[EventType] | None) -> str | None:
-    return None if events is None else orjson.dumps([event.value for event in events]).decode()
-
-
-def _events(listed: str | None) -> tuple[EventType, ...] | None:
-    return None if listed is None else tuple(map(EventType, orjson.loads(listed)))
+def _events(text: str | None) -> tuple[EventType, ...] | None:
+    names = tuple_from(text)
+    return None if names is None else tuple(map(EventType, names))
