@@ -161,7 +161,7 @@ class Keyring:
             if not accounts.revoke_key(tx, key_id, now_ms=now_ms):
                 return False
             after = pictures.of_key(replace(before, revoked_at_ms=now_ms))
-            self._record(tx, act, "key.revoke", before, pictures.of_key(before), after)
+            audit.record_of(tx, act, "key.revoke", before, pictures.of_key(before), after, at_ms=now_ms)
             return True
 
         revoked = await self._database.write(write)
@@ -239,7 +239,7 @@ class Keyring:
     def _insert(self, tx: Tx, act: Act, asked: ApiKey, creator: Grant | None) -> ApiKey:
         key = _bounded(tx, asked, creator)
         accounts.insert_key(tx, key)
-        self._record(tx, act, "key.create", key, None, pictures.of_key(key))
+        audit.record_of(tx, act, "key.create", key, None, pictures.of_key(key), at_ms=self._clock.now_ms())
         return key
 
     def _next_secret(self, key: ApiKey, name: str | None) -> tuple[keys.MintedKey, str | None]:
@@ -266,14 +266,8 @@ class Keyring:
             accounts.retire_secret(tx, retired)
         after = replace(key, sha256=minted.sha256, rotated_at_ms=now_ms, rotation_sha256=name_sha256)
         accounts.update_key(tx, after)
-        self._record(
-            tx,
-            act,
-            "key.rotate",
-            key,
-            pictures.of_key(key),
-            {**pictures.of_key(after), "old_until_ms": until_ms},
-        )
+        picture = {**pictures.of_key(after), "old_until_ms": until_ms}
+        audit.record_of(tx, act, "key.rotate", key, pictures.of_key(key), picture, at_ms=now_ms)
         return Rotated(after, minted.text, until_ms)
 
     async def _change(
@@ -290,32 +284,15 @@ class Keyring:
                 raise Conflict(f"Key {key_id} was revoked for good; create another instead.")
             after = change(tx, before)
             accounts.update_key(tx, after)
-            self._record(tx, act, action, after, pictures.of_key(before), pictures.of_key(after))
+            at_ms = self._clock.now_ms()
+            audit.record_of(
+                tx, act, action, after, pictures.of_key(before), pictures.of_key(after), at_ms=at_ms
+            )
             return after
 
         changed = await self._database.write(write)
         self._forget(key_id)
         return changed
-
-    def _record(
-        self,
-        tx: Tx,
-        act: Act,
-        action: str,
-        key: ApiKey,
-        before: audit.Picture | None,
-        after: audit.Picture | None,
-    ) -> None:
-        audit.record(
-            tx,
-            act,
-            action,
-            tenant_id=key.tenant_id,
-            target=key.id,
-            before=before,
-            after=after,
-            at_ms=self._clock.now_ms(),
-        )
 
 
 def _with_terms(key: ApiKey, terms: KeyTerms, now_ms: int) -> ApiKey:

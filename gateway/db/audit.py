@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import sqlalchemy as sa
@@ -21,6 +21,16 @@ _NAMED = sa.select(audit_log).where(
     audit_log.c.after.contains(sa.bindparam("of_name"), autoescape=False),
 )
 _NEWEST = sa.select(audit_log).order_by(audit_log.c.id.desc()).limit(sa.bindparam("at_most"))
+
+
+class Owned(Protocol):
+    """A thing with an id that belongs to a tenant."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def tenant_id(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,29 @@ def record(
             "before": _dumped(before),
             "after": _dumped(after),
         },
+    )
+
+
+def record_of(
+    tx: Tx,
+    act: Act,
+    action: str,
+    thing: Owned,
+    before: Picture | None,
+    after: Picture | None,
+    *,
+    at_ms: int,
+) -> None:
+    """As `record`, of what was done to a thing that belongs to a tenant."""
+    record(
+        tx,
+        act,
+        action,
+        tenant_id=thing.tenant_id,
+        target=thing.id,
+        before=before,
+        after=after,
+        at_ms=at_ms,
     )
 
 

@@ -110,7 +110,8 @@ class Webhooks:
             if len(there) >= MAX_ENDPOINTS:
                 raise Conflict(f"A tenant has at most {MAX_ENDPOINTS} webhook endpoints; delete one first.")
             webhooks.insert_endpoint(tx, endpoint)
-            self._record(tx, act, "webhook.create", endpoint, None, _picture(endpoint))
+            at_ms = endpoint.created_at_ms
+            audit.record_of(tx, act, "webhook.create", endpoint, None, _picture(endpoint), at_ms=at_ms)
 
         await self._database.write(write)
         return endpoint
@@ -135,7 +136,8 @@ class Webhooks:
             values = _changed(endpoint, changes, now_ms)
             webhooks.change_endpoint(tx, endpoint_id, values)
             changed = replace(endpoint, **values)
-            self._record(tx, act, "webhook.update", endpoint, _picture(endpoint), _picture(changed))
+            before, after = _picture(endpoint), _picture(changed)
+            audit.record_of(tx, act, "webhook.update", endpoint, before, after, at_ms=now_ms)
             return changed
 
         return await self._database.write(write)
@@ -147,7 +149,7 @@ class Webhooks:
         def write(tx: Tx) -> None:
             endpoint = _require(tx, tenant_id, endpoint_id)
             webhooks.delete_endpoint(tx, endpoint_id, now_ms=now_ms)
-            self._record(tx, act, "webhook.delete", endpoint, _picture(endpoint), None)
+            audit.record_of(tx, act, "webhook.delete", endpoint, _picture(endpoint), None, at_ms=now_ms)
 
         await self._database.write(write)
 
@@ -198,26 +200,6 @@ class Webhooks:
             return after
 
         return self._told(tenant_id, endpoint_id, await self._database.write(write))
-
-    def _record(
-        self,
-        tx: Tx,
-        act: Act,
-        action: str,
-        endpoint: Endpoint,
-        before: audit.Picture | None,
-        after: audit.Picture | None,
-    ) -> None:
-        audit.record(
-            tx,
-            act,
-            action,
-            tenant_id=endpoint.tenant_id,
-            target=endpoint.id,
-            before=before,
-            after=after,
-            at_ms=self._clock.now_ms(),
-        )
 
     def _told(self, tenant_id: str, endpoint_id: str | None, state: SecretState) -> Secret:
         if endpoint_id is None:
