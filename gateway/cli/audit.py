@@ -5,11 +5,12 @@ from typing import Any
 import click
 
 from gateway.bootstrap.services import Office
-from gateway.cli import documents, options
+from gateway.cli import options
 from gateway.cli.environment import at_office, read_settings
 from gateway.cli.tables import moment, print_json, print_table
 from gateway.db.audit import AuditEntry
 from gateway.model import format_usd
+from gateway.web.admin.views import render_act
 
 # What is a sum of money, though its name does not say so: budgets are named by their windows.
 _DOLLARS = frozenset({"day", "month", "total"})
@@ -34,7 +35,7 @@ def list_newest(*, tenant_id: str | None, limit: int, as_json: bool) -> None:
 
     entries = at_office(read_settings(), work)
     if as_json:
-        print_json([documents.of_act(entry) for entry in entries])
+        print_json(list(map(render_act, entries)))
         return
     print_table(
         ("TIME", "WHO", "FROM", "ACT", "ON", "CHANGE"),

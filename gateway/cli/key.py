@@ -6,12 +6,13 @@ from typing import Any
 import click
 
 from gateway.bootstrap.services import Office, SystemClock
-from gateway.cli import documents, options
+from gateway.cli import options
 from gateway.cli.environment import at_office, read_settings, this_user
 from gateway.cli.questions import at_terminal, confirm
 from gateway.cli.tables import moment, print_facts, print_json, print_table
 from gateway.cli.values import DURATION
 from gateway.model import ApiKey, KeyMode, KeyState
+from gateway.web.admin.views import render_key, render_new_key, render_rotated
 
 
 @click.group("key")
@@ -34,7 +35,7 @@ def create(*, tenant_id: str, test: bool, as_json: bool, **terms: Any) -> None:
         read_settings(), lambda office: office.keyring.create(this_user(), tenant_id, mode=mode, **named)
     )
     if as_json:
-        print_json(documents.of_new_key(key, text, now_ms))
+        print_json(render_new_key(key, text, now_ms))
     else:
         click.echo(text)
         click.echo(f"This is key {key.id}. It is shown only now: keep it safe.", err=True)
@@ -58,7 +59,7 @@ def list_all(*, tenant_id: str | None, state: str | None, as_json: bool) -> None
     listed = at_office(read_settings(), work)
     keys = [key for key in listed if state in {None, key.state_at(now_ms).value}]
     if as_json:
-        print_json([documents.of_key(key, now_ms) for key in keys])
+        print_json([render_key(key, now_ms) for key in keys])
         return
     print_table(
         ("ID", "TENANT", "NAME", "MODE", "STATE", "RPM", "CREATED", "EXPIRES", "LAST USED"),
@@ -87,7 +88,7 @@ def show(*, key_id: str, as_json: bool) -> None:
     key = at_office(read_settings(), lambda office: office.keyring.get(key_id))
     now_ms = SystemClock().now_ms()
     if as_json:
-        print_json(documents.of_key(key, now_ms))
+        print_json(render_key(key, now_ms))
     else:
         print_facts(_facts(key, now_ms))
 
@@ -144,7 +145,7 @@ def rotate(*, key_id: str, overlap_s: int, idempotency_key: str | None, yes: boo
     )
     now_ms = SystemClock().now_ms()
     if as_json:
-        print_json(documents.of_rotated(rotated, now_ms))
+        print_json(render_rotated(rotated, now_ms))
         return
     click.echo(rotated.text)
     works = rotated.old_until_ms > now_ms
@@ -169,7 +170,7 @@ def revoke(*, key_id: str, yes: bool, as_json: bool) -> None:
 
     revoked, key = at_office(settings, work)
     if as_json:
-        print_json(documents.of_key(key, SystemClock().now_ms()))
+        print_json(render_key(key, SystemClock().now_ms()))
     else:
         click.echo(f"Revoked {key_id}." if revoked else f"{key_id} was revoked before.")
 
@@ -177,7 +178,7 @@ def revoke(*, key_id: str, yes: bool, as_json: bool) -> None:
 def _change(work: Callable[[Office], Coroutine[Any, Any, ApiKey]], what: str, *, as_json: bool) -> None:
     key = at_office(read_settings(), work)
     if as_json:
-        print_json(documents.of_key(key, SystemClock().now_ms()))
+        print_json(render_key(key, SystemClock().now_ms()))
     else:
         click.echo(f"{_described(key)} {what}.")
 

@@ -2,12 +2,13 @@
 
 import click
 
-from gateway.cli import documents, options
+from gateway.cli import options
 from gateway.cli.environment import at_office, read_settings, this_user
 from gateway.cli.money import SIGNED_DOLLARS
 from gateway.cli.questions import confirm
 from gateway.cli.tables import moment, print_json, print_table
 from gateway.model import format_usd
+from gateway.web.admin.views import render_entry
 
 
 @click.group("ledger")
@@ -23,7 +24,7 @@ def list_newest(*, tenant_id: str | None, limit: int, as_json: bool) -> None:
     """List entries, the newest first."""
     rows = at_office(read_settings(), lambda office: office.books.entries(tenant_id, limit=limit))
     if as_json:
-        print_json([documents.of_entry(row) for row in rows])
+        print_json(list(map(render_entry, rows)))
         return
     print_table(
         ("ID", "TIME", "TENANT", "KIND", "HELD", "SPENT", "TASK", "BY", "REASON"),

@@ -2,12 +2,13 @@
 
 import click
 
-from gateway.cli import documents, options
+from gateway.cli import options
 from gateway.cli.environment import at_office, read_settings, this_user
 from gateway.cli.questions import confirm
 from gateway.cli.tables import print_json
 from gateway.cli.tenant import print_members
 from gateway.model import Role
+from gateway.web.admin.views import render_member
 
 
 @click.group("member")
@@ -28,7 +29,7 @@ def put(*, tenant_id: str, email: str, role: str, as_json: bool) -> None:
         read_settings(), lambda office: office.tenants.put_member(this_user(), tenant_id, email, Role(role))
     )
     if as_json:
-        print_json(documents.of_member(member))
+        print_json(render_member(member))
     else:
         click.echo(f"{member.email} is {member.role} of {member.tenant_id}.")
 
@@ -58,6 +59,6 @@ def list_all(*, tenant_id: str, as_json: bool) -> None:
     """List a tenant's people."""
     members = at_office(read_settings(), lambda office: office.tenants.list_members(tenant_id))
     if as_json:
-        print_json([documents.of_member(member) for member in members])
+        print_json(list(map(render_member, members)))
     else:
         print_members(members)

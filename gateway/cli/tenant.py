@@ -7,13 +7,14 @@ import click
 
 from gateway.accounts.tenants import Budget
 from gateway.bootstrap.services import Office, SystemClock
-from gateway.cli import documents, options
+from gateway.cli import options
 from gateway.cli.environment import at_office, read_settings, this_user
 from gateway.cli.money import DOLLARS, DOLLARS_OR_NONE
 from gateway.cli.questions import confirm
 from gateway.cli.tables import moment, print_facts, print_json, print_table
 from gateway.cli.values import Said
 from gateway.model import ApiKey, BudgetWindow, KeyState, Member, Tenant, format_usd
+from gateway.web.admin.views import render_budgets, render_member, render_tenant
 
 
 @click.group("tenant")
@@ -45,7 +46,7 @@ def create(
         lambda office: office.tenants.create(this_user(), name=name, budgets=budgets, **named),
     )
     if as_json:
-        print_json(documents.of_tenant(tenant))
+        print_json(render_tenant(tenant))
     else:
         click.echo(f"Created tenant {tenant.name}: {tenant.id}")
         click.echo(f"Give it a key: gateway key create --tenant {tenant.id}")
@@ -107,7 +108,7 @@ def budget(
 
     budgets = at_office(read_settings(), work)
     if as_json:
-        print_json([documents.of_budget(each) for each in budgets])
+        print_json(render_budgets(budgets))
     else:
         _print_budgets(budgets)
 
@@ -119,7 +120,7 @@ def list_all(*, name_part: str | None, as_json: bool) -> None:
     """List tenants, oldest first."""
     tenants = at_office(read_settings(), lambda office: office.tenants.list(name_part=name_part))
     if as_json:
-        print_json([documents.of_tenant(tenant) for tenant in tenants])
+        print_json(list(map(render_tenant, tenants)))
         return
     print_table(
         ("ID", "NAME", "STATUS", "RPM", "CONCURRENT", "QUEUED", "WEIGHT", "CREATED"),
@@ -160,9 +161,9 @@ def show(*, tenant_id: str, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                **documents.of_tenant(whole.tenant),
-                "budgets": [documents.of_budget(each) for each in whole.budgets],
-                "members": [documents.of_member(each) for each in whole.members],
+                **render_tenant(whole.tenant),
+                "budgets": render_budgets(whole.budgets),
+                "members": list(map(render_member, whole.members)),
                 "key_count": len(whole.keys),
                 "active_key_count": active_count,
             }
@@ -183,7 +184,7 @@ def print_members(members: tuple[Member, ...]) -> None:
 
 def _print_done(tenant: Tenant, what: str, *, as_json: bool) -> None:
     if as_json:
-        print_json(documents.of_tenant(tenant))
+        print_json(render_tenant(tenant))
     else:
         click.echo(f"{tenant.name} ({tenant.id}) {what}.")
 

@@ -8,9 +8,8 @@ from gateway.model import ApiKey, KeyMode, KeyState
 from gateway.ports import Clock
 from gateway.web.admin.requests import Page, Parameters, act_of, answer, cursor_at, read_body, request_name
 from gateway.web.admin.schemas import KeyBody, KeyPatch, RotationBody
-from gateway.web.admin.views import Document, render_key
+from gateway.web.admin.views import Document, render_key, render_new_key, render_rotated
 from gateway.web.queries import read_query
-from gateway.web.views import timestamp
 
 
 class KeysApi:
@@ -39,7 +38,7 @@ class KeysApi:
             made = Made(*await self._keyring.create(act, body.tenant_id, mode=mode, **body.terms()))
         else:
             made = await self._keyring.create_named(act, body.tenant_id, name, mode=mode, **body.terms())
-        document = {**self._document(made.key), "key": made.text}
+        document = render_new_key(made.key, made.text, self._clock.now_ms())
         return answer(document, 201, repeated=made.repeated)
 
     async def get(self, request: Request) -> Response:
@@ -70,8 +69,7 @@ class KeysApi:
         rotated = await self._keyring.rotate(
             act_of(request), _key_id(request), overlap_s=body.overlap_s, name=request_name(request)
         )
-        new = {"key": rotated.text, "old_until": timestamp(rotated.old_until_ms)}
-        return answer({**self._document(rotated.key), **new}, repeated=rotated.repeated)
+        return answer(render_rotated(rotated, self._clock.now_ms()), repeated=rotated.repeated)
 
     def _document(self, key: ApiKey) -> Document:
         return render_key(key, self._clock.now_ms())

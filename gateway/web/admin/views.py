@@ -1,9 +1,10 @@
-"""What tenants, keys, money and tasks look like to an administrator."""
+"""What an administrator is shown of tenants, keys, money and tasks, by the API and by ``--json``."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from gateway.accounts.books import AuditEntry, Difference, LedgerRow
+from gateway.accounts.keyring import Rotated
 from gateway.accounts.tenants import Budget, Portrait
 from gateway.model import ApiKey, Clip, Deployment, Member, Task, Tenant
 from gateway.tasks.archive import Attempt, Event, QueueLine, Story
@@ -72,6 +73,17 @@ def render_key(key: ApiKey, now_ms: int) -> Document:
         "revoked_at": timestamp(key.revoked_at_ms),
         "rotated_at": timestamp(key.rotated_at_ms),
         "last_used_at": timestamp(key.last_used_at_ms),
+    }
+
+
+def render_new_key(key: ApiKey, text: str, now_ms: int) -> Document:
+    return {**render_key(key, now_ms), "key": text}
+
+
+def render_rotated(rotated: Rotated, now_ms: int) -> Document:
+    return {
+        **render_new_key(rotated.key, rotated.text, now_ms),
+        "old_until": timestamp(rotated.old_until_ms),
     }
 
 
