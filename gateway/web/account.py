@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,6 +12,7 @@ from gateway.errors import FieldError, InvalidRequest
 from gateway.model import Dimension, Scope
 from gateway.tasks.standing import Standings
 from gateway.web.account_views import render_offers, render_standing
+from gateway.web.answers import answer
 from gateway.web.callers import Callers
 from gateway.web.queries import read_query
 
@@ -33,12 +33,12 @@ class AccountApi:
     async def account(self, request: Request) -> Response:
         principal = await self._callers.identify(request, Scope.READ)
         read_query(request)
-        return _json(orjson.dumps(render_standing(await self._standings.look(principal))))
+        return answer(render_standing(await self._standings.look(principal)))
 
     async def models(self, request: Request) -> Response:
         principal = await self._callers.identify(request, Scope.READ)
         read_query(request)
-        return _json(orjson.dumps({"models": render_offers(await self._standings.offers(principal))}))
+        return answer({"models": render_offers(await self._standings.offers(principal))})
 
     async def usage(self, request: Request) -> Response:
         principal = await self._callers.identify(request, Scope.READ)
@@ -67,11 +67,7 @@ async def answer_usage(
     if values.get("format") == "csv":
         return _csv(report, await asyncio.to_thread(export.csv_text, report, with_cost=with_cost))
     document = await asyncio.to_thread(export.document, report, with_cost=with_cost)
-    return _json(orjson.dumps(document))
-
-
-def _json(document: bytes) -> Response:
-    return Response(document, headers={"Cache-Control": "no-store"}, media_type="application/json")
+    return answer(document)
 
 
 def _csv(report: Report, text: str) -> Response:

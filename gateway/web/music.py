@@ -12,6 +12,7 @@ from gateway.tasks.service import TaskService
 from gateway.tasks.snapshots import Snapshot
 from gateway.tasks.submission import Submission
 from gateway.telemetry import trace_id
+from gateway.web.answers import answer
 from gateway.web.bodies import read_fields, read_json
 from gateway.web.callers import Callers
 from gateway.web.naming import NAME, parse_name
@@ -68,7 +69,7 @@ class MusicApi:
         headers = {} if task.state.terminal else {"Retry-After": _POLL_AGAIN_S}
         if applied := prefer.applied(self._wait_s, answered_async=False):
             headers["Preference-Applied"] = applied
-        return _answer(document, 200, headers)
+        return answer(document, 200, headers)
 
     async def _submit(
         self,
@@ -90,7 +91,7 @@ class MusicApi:
         )
         if _is_dry_run(request):
             quote = await self._tasks.quote(principal, submission)
-            return _answer(orjson.dumps(render_quote(quote)), 200, {})
+            return answer(render_quote(quote))
         prefer = _preference(request)
         wait_s = prefer.seconds(self._wait_s, self._wait_s)
         admitted = await self._tasks.submit(principal, submission, wait_s=wait_s)
@@ -103,9 +104,9 @@ class MusicApi:
             headers["Preference-Applied"] = applied
         document = await self._document(task, tuple(map(describe, admitted.alerts)))
         if task.state.terminal:
-            return _answer(document, 200, headers)
+            return answer(document, 200, headers)
         headers |= {"Location": f"/api/task-status/{task.id}", "Retry-After": _POLL_AGAIN_S}
-        return _answer(document, 202, headers)
+        return answer(document, 202, headers)
 
     async def _document(self, task: Task, warnings: tuple[str, ...] = ()) -> bytes:
         links = await self._tasks.links(task)
@@ -121,11 +122,6 @@ class MusicApi:
             left_ms = min((link.expires_at_ms - now_ms for link in links), default=_REMEMBER_MS)
             snapshot.rendered_until_ms = now_ms + min(_REMEMBER_MS, left_ms // 2)
         return snapshot.rendered
-
-
-def _answer(document: bytes, status: int, headers: dict[str, str]) -> Response:
-    headers["Cache-Control"] = "no-store"
-    return Response(document, status, headers, "application/json")
 
 
 def _is_dry_run(request: Request) -> bool:

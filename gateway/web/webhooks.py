@@ -13,6 +13,7 @@ from gateway.errors import ErrorCode, FieldError, InvalidRequest, NotFound
 from gateway.messages import Delivery, DeliveryState, Endpoint, Try
 from gateway.model import Act, Scope, format_time
 from gateway.ports import Clock
+from gateway.web.answers import answer, nothing
 from gateway.web.bodies import read_json, read_json_or_nothing
 from gateway.web.callers import Callers
 from gateway.web.schemas import TOLD_FIELDS, parse_body
@@ -46,7 +47,7 @@ class WebhookApi:
     async def list(self, request: Request) -> Response:
         tenant_id = await self._tenant(request, Scope.READ)
         found = await self._webhooks.list(tenant_id)
-        return _answer({"endpoints": [self._endpoint(endpoint) for endpoint in found]})
+        return answer({"endpoints": [self._endpoint(endpoint) for endpoint in found]})
 
     async def create(self, request: Request) -> Response:
         act, tenant_id = await self._actor(request)
@@ -60,28 +61,26 @@ class WebhookApi:
         )
         secret = await self._webhooks.secret(tenant_id, endpoint.id)
         document = {**self._endpoint(endpoint), "secret": secret.text}
-        return _answer(document, 201, Location=f"/api/webhooks/{endpoint.id}")
+        return answer(document, 201, {"Location": f"/api/webhooks/{endpoint.id}"})
 
     async def show(self, request: Request) -> Response:
         tenant_id = await self._tenant(request, Scope.READ)
-        return _answer(self._endpoint(await self._webhooks.get(tenant_id, _id(request, "endpoint_id"))))
+        return answer(self._endpoint(await self._webhooks.get(tenant_id, _id(request, "endpoint_id"))))
 
     async def change(self, request: Request) -> Response:
         act, tenant_id = await self._actor(request)
         body = parse_body(WebhookChangesBody, await read_json(request))
         changed = await self._webhooks.change(act, tenant_id, _id(request, "endpoint_id"), body.changes())
-        return _answer(self._endpoint(changed))
+        return answer(self._endpoint(changed))
 
     async def delete(self, request: Request) -> Response:
         act, tenant_id = await self._actor(request)
         await self._webhooks.delete(act, tenant_id, _id(request, "endpoint_id"))
-        return Response(status_code=204, headers={"Cache-Control": "no-store"})
+        return nothing()
 
     async def test(self, request: Request) -> Response:
         tenant_id = await self._tenant(request, Scope.GENERATE)
-        return _answer(
-            _delivery(await self._webhooks.test(tenant_id, _id(request, "endpoint_id")), None), 202
-        )
+        return answer(_delivery(await self._webhooks.test(tenant_id, _id(request, "endpoint_id")), None), 202)
 
     # Secrets
 
@@ -117,23 +116,23 @@ class WebhookApi:
             limit=_limit(query.get("limit")),
         )
         shown = [_delivery(each, page.last_tries.get(each.id)) for each in page.deliveries]
-        return _answer({"deliveries": shown, "next_cursor": page.cursor})
+        return answer({"deliveries": shown, "next_cursor": page.cursor})
 
     async def delivery(self, request: Request) -> Response:
         tenant_id = await self._tenant(request, Scope.READ)
         found, tries = await self._webhooks.delivery(tenant_id, _id(request, "delivery_id"))
         document = _delivery(found, tries[-1] if tries else None)
         message = orjson.Fragment(found.body)
-        return _answer({**document, "message": message, "tries": [_try(each) for each in tries]})
+        return answer({**document, "message": message, "tries": [_try(each) for each in tries]})
 
     async def replay(self, request: Request) -> Response:
         tenant_id = await self._tenant(request, Scope.GENERATE)
         replayed = await self._webhooks.replay(tenant_id, _id(request, "delivery_id"))
-        return _answer(_delivery(replayed, None), 202)
+        return answer(_delivery(replayed, None), 202)
 
     async def replay_failed(self, request: Request) -> Response:
         tenant_id = await self._tenant(request, Scope.GENERATE)
-        return _answer({"replayed": await self._webhooks.replay_failed(tenant_id)}, 202)
+        return answer({"replayed": await self._webhooks.replay_failed(tenant_id)}, 202)
 
     # Help
 
@@ -162,7 +161,7 @@ class WebhookApi:
     def _secret(self, secret: Secret) -> Response:
         until_ms = secret.state.previous_until_ms
         overlaps = until_ms is not None and self._clock.now_ms() < until_ms
-        return _answer(
+        return answer(
             {
                 "secret": secret.text,
                 "version": secret.state.version,
@@ -234,8 +233,3 @@ def _limit(value: str | None) -> int:
     if _LIMIT.fullmatch(value) is None or not 1 <= int(value) <= MAX_PAGE:
         raise InvalidRequest((FieldError("limit", "out_of_range", f"must be 1 to {MAX_PAGE}."),))
     return int(value)
-
-
-def _answer(document: dict[str, Any], status: int = 200, **headers: str) -> Response:
-    headers = {"Cache-Control": "no-store", **headers}
-    return Response(orjson.dumps(document), status, headers, "application/json")

@@ -6,9 +6,10 @@ from starlette.responses import Response
 from gateway.accounts.keyring import Keyring, Made
 from gateway.model import ApiKey, KeyMode, KeyState
 from gateway.ports import Clock
-from gateway.web.admin.requests import Page, Parameters, act_of, answer, cursor_at, read_body, request_name
+from gateway.web.admin.requests import Page, Parameters, act_of, cursor_at, read_body, request_name
 from gateway.web.admin.schemas import KeyBody, KeyPatch, RotationBody
 from gateway.web.admin.views import Document, render_key, render_new_key, render_rotated
+from gateway.web.answers import answer
 from gateway.web.queries import read_query
 
 

@@ -7,9 +7,10 @@ from gateway.accounts.books import Books
 from gateway.accounts.usage import UsageReports
 from gateway.model import Dimension
 from gateway.web.account import USAGE_PARAMETERS, answer_usage, read_usage_query
-from gateway.web.admin.requests import Page, Parameters, act_of, answer, read_body, request_name
+from gateway.web.admin.requests import Page, Parameters, act_of, read_body, request_name
 from gateway.web.admin.schemas import AdjustmentBody
 from gateway.web.admin.views import render_act, render_difference, render_entry
+from gateway.web.answers import answer
 from gateway.web.queries import read_query
 
 

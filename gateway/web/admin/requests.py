@@ -1,4 +1,4 @@
-"""What the handlers of the admin API have in common: who acts, pages of lists, parameters, answers."""
+"""What the handlers of the admin API have in common: who acts, parameters, pages of lists."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import FieldError, InvalidRequest
 from gateway.model import Act, Place
 from gateway.web.admin.schemas import AdminBody, parse_moment
+from gateway.web.answers import answer
 from gateway.web.bodies import has_body, read_json
 from gateway.web.naming import NAME, parse_name
 from gateway.web.queries import read_query
@@ -116,16 +116,6 @@ class Page(Generic[T]):
 def cursor_at(at_ms: int, item_id: str) -> str:
     """The cursor after an item that is found by time and id."""
     return f"{at_ms}.{item_id}"
-
-
-def answer(document: Mapping[str, Any], status: int = 200, *, repeated: bool = False) -> Response:
-    """``repeated``: nothing was done, because the request's name had been given before."""
-    headers = {"Cache-Control": "no-store"} | ({"Idempotent-Replayed": "true"} if repeated else {})
-    return Response(orjson.dumps(document), status, headers, "application/json")
-
-
-def nothing() -> Response:
-    return Response(status_code=204, headers={"Cache-Control": "no-store"})
 
 
 def _no_cursor() -> InvalidRequest:

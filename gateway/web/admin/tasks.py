@@ -5,8 +5,9 @@ from starlette.responses import Response
 
 from gateway.model import Deployment, ModelKind, TaskState
 from gateway.tasks.archive import TaskArchive, TaskFilter
-from gateway.web.admin.requests import Page, Parameters, answer, cursor_at
+from gateway.web.admin.requests import Page, Parameters, cursor_at
 from gateway.web.admin.views import render_deployment, render_line, render_story, render_summary
+from gateway.web.answers import answer
 from gateway.web.queries import read_query
 
 _FILTERS = ("tenant_id", "key_id", "state", "model", "created_from", "created_before")

@@ -5,9 +5,10 @@ from starlette.responses import Response
 
 from gateway.accounts.tenants import Tenants
 from gateway.model import Role
-from gateway.web.admin.requests import Page, Parameters, act_of, answer, cursor_at, nothing, read_body
+from gateway.web.admin.requests import Page, Parameters, act_of, cursor_at, read_body
 from gateway.web.admin.schemas import BudgetsBody, MemberBody, TenantBody, TenantPatch
 from gateway.web.admin.views import render_budgets, render_member, render_portrait, render_tenant
+from gateway.web.answers import answer, nothing
 from gateway.web.queries import read_query
 
 
