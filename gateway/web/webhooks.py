@@ -16,7 +16,8 @@ from gateway.ports import Clock
 from gateway.web.answers import answer, nothing
 from gateway.web.bodies import read_json, read_json_or_nothing
 from gateway.web.callers import Callers
-from gateway.web.schemas import TOLD_FIELDS, parse_body
+from gateway.web.queries import read_query
+from gateway.web.schemas import parse_body
 from gateway.web.webhook_schemas import (
     EVERYTHING,
     RotationBody,
@@ -108,7 +109,7 @@ class WebhookApi:
 
     async def deliveries(self, request: Request) -> Response:
         tenant_id = await self._tenant(request, Scope.READ)
-        query = _query(request, ("status", "cursor", "limit"))
+        query = read_query(request, ("status", "cursor", "limit"))
         page = await self._webhooks.deliveries(
             tenant_id,
             state=_state(query.get("status")),
@@ -203,18 +204,6 @@ def _id(request: Request, name: str) -> str:
     if _ID.fullmatch(value) is None:
         raise NotFound("There is nothing of yours under this id.", code=ErrorCode.NOT_FOUND)
     return value
-
-
-def _query(request: Request, names: tuple[str, ...]) -> dict[str, str]:
-    """Raises `InvalidRequest` for a parameter that is not known, or comes twice: it would be passed over."""
-    given = [name for name, _ in request.query_params.multi_items()]
-    known = f"it takes {', '.join(names)}"
-    wrong = [FieldError(name[:100], "unknown_field", f"is not known here; {known}.") for name in given
-             if name not in names]  # fmt: skip
-    wrong += [FieldError(name, "duplicate", "is given twice.") for name in names if given.count(name) > 1]
-    if wrong:
-        raise InvalidRequest(tuple(wrong[:TOLD_FIELDS]))
-    return dict(request.query_params)
 
 
 def _state(value: str | None) -> DeliveryState | None:
