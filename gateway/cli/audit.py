@@ -4,7 +4,6 @@ from typing import Any
 
 import click
 
-from gateway.bootstrap.services import Office
 from gateway.cli import options
 from gateway.cli.environment import at_office, read_settings
 from gateway.cli.tables import moment, print_json, print_table
@@ -27,13 +26,7 @@ def command() -> None:
 @options.as_json
 def list_newest(*, tenant_id: str | None, limit: int, as_json: bool) -> None:
     """List what was administered, by whom and from where, the newest first."""
-
-    async def work(office: Office) -> tuple[AuditEntry, ...]:
-        if tenant_id is not None:
-            await office.tenants.get(tenant_id)
-        return await office.books.audit_log(tenant_id, limit=limit)
-
-    entries = at_office(read_settings(), work)
+    entries = at_office(read_settings(), lambda office: office.books.audit_log(tenant_id, limit=limit))
     if as_json:
         print_json(list(map(render_act, entries)))
         return

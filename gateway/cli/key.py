@@ -49,15 +49,9 @@ def create(*, tenant_id: str, test: bool, as_json: bool, **terms: Any) -> None:
 @options.as_json
 def list_all(*, tenant_id: str | None, state: str | None, as_json: bool) -> None:
     """List keys, revoked ones included."""
+    wanted = None if state is None else KeyState(state)
+    keys = at_office(read_settings(), lambda office: office.keyring.list(tenant_id, state=wanted))
     now_ms = SystemClock().now_ms()
-
-    async def work(office: Office) -> tuple[ApiKey, ...]:
-        if tenant_id is not None:
-            await office.tenants.get(tenant_id)
-        return await office.keyring.list(tenant_id)
-
-    listed = at_office(read_settings(), work)
-    keys = [key for key in listed if state in {None, key.state_at(now_ms).value}]
     if as_json:
         print_json([render_key(key, now_ms) for key in keys])
         return

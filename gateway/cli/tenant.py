@@ -1,11 +1,10 @@
 """``gateway tenant``."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from gateway.accounts.tenants import Budget
+from gateway.accounts.tenants import Budget, Portrait
 from gateway.bootstrap.services import Office, SystemClock
 from gateway.cli import options
 from gateway.cli.environment import at_office, read_settings, this_user
@@ -14,7 +13,7 @@ from gateway.cli.questions import confirm
 from gateway.cli.tables import moment, print_facts, print_json, print_table
 from gateway.cli.values import Said
 from gateway.model import ApiKey, BudgetWindow, KeyState, Member, Tenant, format_usd
-from gateway.web.admin.views import render_budgets, render_member, render_tenant
+from gateway.web.admin.views import render_budgets, render_portrait, render_tenant
 
 
 @click.group("tenant")
@@ -131,49 +130,27 @@ def list_all(*, name_part: str | None, as_json: bool) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Whole:
-    """A tenant with what hangs on it."""
-
-    tenant: Tenant
-    budgets: tuple[Budget, ...]
-    members: tuple[Member, ...]
-    keys: tuple[ApiKey, ...]
-
-
 @command.command("show")
 @click.argument("tenant_id")
 @options.as_json
 def show(*, tenant_id: str, as_json: bool) -> None:
     """Show a tenant: its terms, budgets, members and how many keys it has."""
 
-    async def work(office: Office) -> _Whole:
-        return _Whole(
-            await office.tenants.get(tenant_id),
-            await office.tenants.list_budgets(tenant_id),
-            await office.tenants.list_members(tenant_id),
-            await office.keyring.list(tenant_id),
-        )
+    async def work(office: Office) -> tuple[Portrait, tuple[ApiKey, ...]]:
+        return await office.tenants.portray(tenant_id), await office.keyring.list(tenant_id)
 
-    whole = at_office(read_settings(), work)
+    portrait, keys = at_office(read_settings(), work)
     now_ms = SystemClock().now_ms()
-    active_count = sum(key.state_at(now_ms) is KeyState.ACTIVE for key in whole.keys)
+    active_count = sum(key.state_at(now_ms) is KeyState.ACTIVE for key in keys)
     if as_json:
-        print_json(
-            {
-                **render_tenant(whole.tenant),
-                "budgets": render_budgets(whole.budgets),
-                "members": list(map(render_member, whole.members)),
-                "key_count": len(whole.keys),
-                "active_key_count": active_count,
-            }
-        )
+        counts = {"key_count": len(keys), "active_key_count": active_count}
+        print_json({**render_portrait(portrait), **counts})
         return
-    print_facts([*_facts(whole.tenant), ("Keys", f"{active_count} active of {len(whole.keys)}")])
+    print_facts([*_facts(portrait.tenant), ("Keys", f"{active_count} active of {len(keys)}")])
     click.echo()
-    _print_budgets(whole.budgets)
+    _print_budgets(portrait.budgets)
     click.echo()
-    print_members(whole.members)
+    print_members(portrait.members)
 
 
 def print_members(members: tuple[Member, ...]) -> None:
