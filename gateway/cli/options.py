@@ -111,11 +111,11 @@ _KEY: tuple[Decorator[Any], ...] = (
 
 
 def tenant_terms(command: Command) -> Command:
-    return _decorated(command, _TENANT)
+    return decorated(command, _TENANT)
 
 
 def key_terms(command: Command) -> Command:
-    return _decorated(command, _KEY)
+    return decorated(command, _KEY)
 
 
 def said(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +144,8 @@ def require_some(terms: Mapping[str, Any]) -> None:
         raise click.UsageError("Nothing to change; name what with an option.")
 
 
-def _decorated(command: Command, options: Sequence[Decorator[Any]]) -> Command:
+def decorated(command: Command, options: Sequence[Decorator[Any]]) -> Command:
+    """The command with these options, in this order."""
     for option in reversed(options):
         command = option(command)
     return command

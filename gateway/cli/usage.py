@@ -1,9 +1,8 @@
 """``gateway usage``."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
@@ -15,8 +14,6 @@ from gateway.cli.tables import print_json, print_table
 from gateway.db.usage import Usage
 from gateway.errors import InvalidRequest
 from gateway.model import Dimension, format_usd
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--from", "first_day", help="First day, like 2026-11-01; 30 days if absent."),
@@ -42,11 +39,9 @@ class GroupBy(click.ParamType[tuple[Dimension, ...]]):
             self.fail(error.fields[0].detail, param, ctx)
 
 
-def _which(command: F) -> F:
+def _which(command: options.Command) -> options.Command:
     """The options that say which usage is meant."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return options.decorated(command, _OPTIONS)
 
 
 @click.group("usage")
