@@ -107,7 +107,7 @@ class RequestError(GatewayError):
     code = ErrorCode.MALFORMED_BODY
 
 
-class InvalidRequest(RequestError):  # noqa: N818 - these names are read at the raise: `raise InvalidRequest(...)`
+class InvalidRequest(RequestError):
     code = ErrorCode.INVALID_REQUEST
 
     def __init__(self, fields: tuple[FieldError, ...]) -> None:
@@ -115,31 +115,31 @@ class InvalidRequest(RequestError):  # noqa: N818 - these names are read at the 
         self.fields = fields
 
 
-class BodyTooLarge(RequestError):  # noqa: N818
+class BodyTooLarge(RequestError):
     code = ErrorCode.BODY_TOO_LARGE
 
 
-class UnsupportedMedia(RequestError):  # noqa: N818
+class UnsupportedMedia(RequestError):
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
 
-class Unauthorized(GatewayError):  # noqa: N818
+class Unauthorized(GatewayError):
     code = ErrorCode.UNAUTHORIZED
 
 
-class NotAnAdmin(Unauthorized):  # noqa: N818
+class NotAnAdmin(Unauthorized):
     pass
 
 
-class Forbidden(GatewayError):  # noqa: N818
+class Forbidden(GatewayError):
     code = ErrorCode.NOT_ALLOWED
 
 
-class NotFound(GatewayError):  # noqa: N818
+class NotFound(GatewayError):
     code = ErrorCode.TASK_NOT_FOUND
 
 
-class Conflict(GatewayError):  # noqa: N818
+class Conflict(GatewayError):
     code = ErrorCode.CONFLICT
 
 
@@ -154,7 +154,7 @@ class LimitState:
     reset_s: int
 
 
-class LimitReached(GatewayError):  # noqa: N818
+class LimitReached(GatewayError):
     code = ErrorCode.RATE_LIMITED
 
     def __init__(self, detail: str, *, code: ErrorCode, limit: LimitState) -> None:
@@ -174,7 +174,7 @@ class BudgetState:
     resets_at_ms: int | None
 
 
-class BudgetSpent(GatewayError):  # noqa: N818
+class BudgetSpent(GatewayError):
     """Not too fast: too dear. Nothing was held; a cheaper request may still fit."""
 
     code = ErrorCode.BUDGET_SPENT
@@ -184,7 +184,7 @@ class BudgetSpent(GatewayError):  # noqa: N818
         self.budget = budget
 
 
-class Unavailable(GatewayError):  # noqa: N818
+class Unavailable(GatewayError):
     code = ErrorCode.DATABASE_UNAVAILABLE
 
 

@@ -38,7 +38,7 @@ class CallMetrics:
         self._metrics = metrics
         self._mode = mode
 
-    def on_call(self, kind: ModelKind, outcome: str, seconds: float, size_bytes: int) -> None:  # noqa: ARG002
+    def on_call(self, kind: ModelKind, outcome: str, seconds: float, size_bytes: int) -> None:  # noqa: ARG002 - the protocol's signature
         """``outcome`` knows nothing of storage: `Metrics.call_ended` is told the whole one."""
         self._metrics.answered(kind, self._mode, seconds, size_bytes)
 

@@ -74,7 +74,7 @@ class BoundedMemory(MemoryStorage):
         hits.extend([now_s] * amount)
         return True
 
-    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:  # noqa: ARG002
+    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:  # noqa: ARG002 - the library's signature
         """When the oldest hit of the window was, and how many there are. As the library calls it."""
         now_s = self._now_s()
         hits = self._hits.get(key, ())

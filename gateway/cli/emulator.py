@@ -10,7 +10,7 @@ from gateway.emulator import server
 @click.option("--port", default=8090, show_default=True, help="Port to listen on; 0 picks a free one.")
 @click.option("--latency", "latency_s", default=0.0, show_default=True, help="Seconds before every answer.")
 @click.option("--require-token", is_flag=True, help="Refuse calls without an Authorization header.")
-def command(host: str, port: int, latency_s: float, require_token: bool) -> None:  # noqa: FBT001
+def command(*, host: str, port: int, latency_s: float, require_token: bool) -> None:
     try:
         server.run(host, port, latency_s=latency_s, require_token=require_token)
     except OSError as error:

@@ -92,7 +92,7 @@ def make_engine(dsn: str, patience: Patience, **options: Any) -> AsyncEngine:
     )
 
 
-class Refused(Exception):  # noqa: N818 - it is the server's no, as it stands in an IntegrityError
+class Refused(Exception):
     """What the server said, without the values that it said it of."""
 
     def __init__(self, error: asyncpg.PostgresError) -> None:

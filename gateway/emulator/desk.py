@@ -15,7 +15,7 @@ WELL_KNOWN_PHRASES = ("single piano note c major", "in the style of hans zimmer"
 _LONGEST_LYRIA_S = 300.0
 
 
-class SettingRefused(Exception):  # noqa: N818 - read at the raise: `raise SettingRefused(...)`
+class SettingRefused(Exception):
     """A setting that makes no sense; the text says why."""
 
 

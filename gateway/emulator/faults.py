@@ -27,7 +27,7 @@ _LOWEST_ERROR = 400
 _HIGHEST_ERROR = 599
 
 
-class FaultRefused(Exception):  # noqa: N818 - read at the raise: `raise FaultRefused(...)`
+class FaultRefused(Exception):
     """A fault that makes no sense; the text says why."""
 
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _PATIENCE_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-class LeaseLost(Exception):  # noqa: N818 - not an error: somebody else has the task now
+class LeaseLost(Exception):
     """Another worker has the task, or it was canceled. Nothing more may be written for it."""
 
 

@@ -38,7 +38,7 @@ class AudioJsonError(ValueError):
     """The document as a whole cannot be used."""
 
 
-class Truncated(AudioJsonError):  # noqa: N818 - read at the raise and the except
+class Truncated(AudioJsonError):
     """The document ended early; what came before may be whole."""
 
 
@@ -83,7 +83,7 @@ class _Container:
     has_audio: bool = False
 
 
-class _NotBase64(Exception):  # noqa: N818
+class _NotBase64(Exception):
     pass
 
 

@@ -91,7 +91,7 @@ class PulledStream(httpcore.AsyncNetworkStream):
         self._transport = transport
         self._protocol = protocol
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - the same
         """What is there, once anything is; ``b""`` at the end. Raises httpcore's ReadError, ReadTimeout."""
         protocol = self._protocol
         if not protocol.ready:
@@ -99,7 +99,7 @@ class PulledStream(httpcore.AsyncNetworkStream):
                 await protocol.wait_readable()
         return protocol.take(max_bytes)
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the same
         """Raises httpcore's WriteError and WriteTimeout."""
         if not buffer:
             return
@@ -119,7 +119,7 @@ class PulledStream(httpcore.AsyncNetworkStream):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,  # noqa: ASYNC109 - the same
     ) -> httpcore.AsyncNetworkStream:
         """The same connection, encrypted. Raises httpcore's ConnectError and ConnectTimeout."""
         try:

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -92,7 +93,7 @@ class _Exchange:
             raise error
         response = problem(error, self._request_id)
         response.headers.update(headers or {})
-        if response.status_code >= 500:  # noqa: PLR2004
+        if response.status_code >= 500:  # noqa: PLR2004 - the range of what is our fault
             logger.error("%s: %s", error.code.value, error.internal or error.detail)
         await response(self._scope, receive, self.send)
 
@@ -102,7 +103,7 @@ class _Exchange:
         method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
         metrics.request_answered(route, method, self._status, seconds)
         # Polls, probes and downloads that go well say nothing that the metrics do not.
-        well = self._scope["method"] in _READS and self._status < 400  # noqa: PLR2004
+        well = self._scope["method"] in _READS and self._status < 400  # noqa: PLR2004 - where errors begin
         level = logging.DEBUG if well else logging.INFO
         if logger.isEnabledFor(level):
             extra = {"status": self._status, "ms": round(seconds * 1000, 2)}
@@ -120,15 +121,15 @@ def _header(scope: Scope, name: bytes) -> bytes:
 
 
 def _routing_error(error: HTTPException, scope: Scope) -> GatewayError:
-    if error.status_code == 405:  # noqa: PLR2004
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{scope['method']} is not for this address; use {_allow(error)['Allow']}."
         return GatewayError(detail, code=ErrorCode.METHOD_NOT_ALLOWED)
-    if error.status_code == 404:  # noqa: PLR2004
+    if error.status_code == HTTPStatus.NOT_FOUND:
         return GatewayError(
             "There is nothing at this address. /openapi.yaml lists what there is.",
             code=ErrorCode.ROUTE_NOT_FOUND,
         )
-    if error.status_code >= 500:  # noqa: PLR2004
+    if error.status_code >= 500:  # noqa: PLR2004 - the range of what is our fault
         return _mistake()
     return GatewayError(str(error.detail), code=ErrorCode.MALFORMED_REQUEST)
 

@@ -44,7 +44,7 @@ class OperationsApi:
                 return problem(error, request.scope["request_id"], {"checks": results})
         return Response(orjson.dumps({"status": "ok", "checks": results}), media_type="application/json")
 
-    async def metrics(self, request: Request) -> Response:  # noqa: ARG002
+    async def metrics(self, request: Request) -> Response:  # noqa: ARG002 - the same
         try:
             self._metrics.waiting_counted(await self._count_waiting())
             self._metrics.webhooks.pending.set(await self._count_pending())
@@ -53,7 +53,7 @@ class OperationsApi:
             self._metrics.scrape_incomplete.inc()
         return Response(self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    async def openapi(self, request: Request) -> Response:  # noqa: ARG002
+    async def openapi(self, request: Request) -> Response:  # noqa: ARG002 - the same
         return Response(self._specification, media_type="application/yaml")
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -88,11 +89,11 @@ def problem(error: GatewayError, request_id: str, extensions: Mapping[str, Any] 
     if isinstance(error, BudgetSpent):
         document["budget"] = _budget(error.budget)
     retry_after_s = error.retry_after_s
-    if retry_after_s is None and status == 503:  # noqa: PLR2004
+    if retry_after_s is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
         retry_after_s = _RETRY_AFTER_S
     if retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
-    if status == 401:  # noqa: PLR2004 - RFC 9110 §15.5.2 wants a challenge with this one
+    if status == HTTPStatus.UNAUTHORIZED:  # RFC 9110 §15.5.2 wants a challenge with this one
         key = "" if isinstance(error, NotAnAdmin) else 'ApiKey header="X-Api-Key", '
         headers["WWW-Authenticate"] = f"{key}Bearer"
     # A text may repeat what was sent, such as the name of a field; a key in it goes no further.

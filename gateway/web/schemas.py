@@ -127,7 +127,7 @@ class _MusicBody(Body):
 class MusicGenerateBody(_MusicBody):
     """The body of ``POST /api/music_generate``."""
 
-    durationSeconds: Duration = 30  # noqa: N815
+    durationSeconds: Duration = 30  # noqa: N815 - the documented spelling
     model: str | None = _model_name(*ModelKind)
 
     def spec(self) -> MusicSpec:

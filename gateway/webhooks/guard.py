@@ -27,11 +27,11 @@ _MAX_LOOK_UPS = 64
 _FIRST_ADDRESSES_S = 3.0
 
 
-class AddressRefused(Exception):  # noqa: N818 - read at the raise
+class AddressRefused(Exception):
     """None of the addresses may be reached. Says no more: what a name is inside is nobody's business."""
 
 
-class NameNotFound(Exception):  # noqa: N818
+class NameNotFound(Exception):
     """The name does not resolve."""
 
 

@@ -106,11 +106,11 @@ class Sender:
 
 
 def _judged(status: int) -> TryOutcome:
-    if 200 <= status < 300:  # noqa: PLR2004
+    if 200 <= status < 300:  # noqa: PLR2004 - the range of HTTP's successes
         return TryOutcome.DELIVERED
     if status == _GONE:
         return TryOutcome.GONE
-    return TryOutcome.REDIRECTED if 300 <= status < 400 else TryOutcome.REJECTED  # noqa: PLR2004
+    return TryOutcome.REDIRECTED if 300 <= status < 400 else TryOutcome.REJECTED  # noqa: PLR2004 - of redirections
 
 
 def _header(response: httpcore.Response, name: bytes) -> str | None:

@@ -89,7 +89,7 @@ def write_comping(plan: Plan, bars: list[Bar], chance: Chance) -> list[Note]:
         if bar.section is Section.END:
             notes += _last_chord(plan, bar, voicing, low=rooted)
             continue
-        sparse = bar.section is Section.INTRO and plan.density < 0.6  # noqa: PLR2004
+        sparse = bar.section is Section.INTRO and plan.density < 0.6  # noqa: PLR2004 - dense music begins dense
         for step, length, who in figure:
             if step >= plan.beats * _STEPS_PER_BEAT or (sparse and chance.random() < _LEFT_OUT and step):
                 continue
@@ -225,7 +225,7 @@ def write_drums(plan: Plan, bars: list[Bar], chance: Chance) -> list[Beat]:
         waiting = bar.section is Section.INTRO and bar.in_phrase < bar.phrase_bars // 2
         if waiting and plan.style.human > 0.3:  # noqa: PLR2004 - machines start with the beat, people come in
             continue
-        opening = bar.first and bar.section in {Section.VERSE, Section.BRIDGE} and plan.loudness > 0.5  # noqa: PLR2004
+        opening = bar.first and bar.section in {Section.VERSE, Section.BRIDGE} and plan.loudness > 0.5  # noqa: PLR2004 - no crash in quiet music
         for hit in bar_of_drums(
             plan.groove, beats=plan.beats, loudness=bar.energy, fill=bar.last, crash=opening, chance=chance
         ):

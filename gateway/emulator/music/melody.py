@@ -117,7 +117,7 @@ def _bar(plan: Plan, bar: Bar, motif: Motif, centre: int, chance: Chance) -> lis
     tones = _cadence(plan, bar, chance) if bar.last else motif[bar.in_phrase % len(motif)]
     if bar.repeat and bar.in_phrase == 2:  # noqa: PLR2004 - the third bar is where a repeat is varied
         tones = _ornamented(tones)
-    lift = 2 if bar.in_phrase == 2 and bar.energy > 0.75 else 0  # noqa: PLR2004
+    lift = 2 if bar.in_phrase == 2 and bar.energy > 0.75 else 0  # noqa: PLR2004 - the same, near the climax
     position = start + lift
     notes = []
     for tone in tones:
@@ -136,7 +136,7 @@ def _bar(plan: Plan, bar: Bar, motif: Motif, centre: int, chance: Chance) -> lis
 def _cadence(plan: Plan, bar: Bar, chance: Chance) -> tuple[_Tone, ...]:
     """The end of a phrase: one long note, sometimes approached, then breath."""
     long = plan.beats * _STEPS_PER_BEAT * 5 // 8
-    if plan.density > 0.3 and chance.random() < 0.6:  # noqa: PLR2004
+    if plan.density > 0.3 and chance.random() < 0.6:  # noqa: PLR2004 - more often than not, unless sparse
         return _Tone(0, 4, 1), _Tone(4, long, -1 if bar.repeat % 2 else 1)
     return (_Tone(0, long + 2, 0),)
 

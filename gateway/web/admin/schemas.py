@@ -163,7 +163,7 @@ class _KeyBody(AdminBody):
     tags: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=TAG_CHARS)]], Field(max_length=TAGS)
     ] = []  # noqa: RUF012 - pydantic copies
-    scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=_CHOICES)] = []  # noqa: RUF012
+    scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=_CHOICES)] = []  # noqa: RUF012 - the same
     allowed_models: Models | None = None
     rpm: Limit | None = None
     max_queued: Limit | None = None
