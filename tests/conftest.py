@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from gateway.bootstrap.services import Services, open_services
 from gateway.db.engine import Database
 from gateway.db.sqlite import SqliteDatabase
+from gateway.model import Tenant
 from gateway.settings import Settings
 from tests.api import (
     ADMIN_TOKEN,
@@ -28,6 +29,7 @@ from tests.api import (
     make_caller,
     serving,
 )
+from tests.clock import SetClock
 from tests.databases import (
     BACKENDS,
     PostgresStore,
@@ -40,6 +42,8 @@ from tests.databases import (
     open_store,
 )
 from tests.emulator import RunningEmulator, start_emulator
+from tests.factories import ACT, NOW_MS
+from tests.office import TestOffice
 from tests.postgres import Server, start_postgres
 from tests.redis import RunningRedis, start_redis, why_unavailable
 from tests.secrecy import Watch, WatchedLog
@@ -217,6 +221,25 @@ def redis(_redis_process: RunningRedis) -> RunningRedis:
     """A Redis with nothing in it. A test that kills it starts it again."""
     _redis_process.command("FLUSHALL")
     return _redis_process
+
+
+# The administration
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """It stands at `tests.factories.NOW_MS`."""
+    return SetClock(NOW_MS)
+
+
+@pytest.fixture
+def office(database: Database, clock: SetClock) -> TestOffice:
+    return TestOffice(database, clock)
+
+
+@pytest.fixture
+async def tenant(office: TestOffice) -> Tenant:
+    return await office.tenants.create(ACT, name="acme")
 
 
 # The command line

@@ -1,13 +1,17 @@
 """The administration for tests: services on a database, and what their audit log says."""
 
 import secrets
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+
+import pytest
 
 from gateway.accounts.books import Books
 from gateway.accounts.keyring import Keyring
 from gateway.accounts.tenants import Tenants
 from gateway.db.audit import AuditEntry
 from gateway.db.engine import Database
+from gateway.errors import InvalidRequest
 from gateway.tasks.ids import IdMaker
 from tests.clock import SetClock
 
@@ -39,3 +43,10 @@ class TestOffice:
     async def acts(self) -> list[AuditEntry]:
         """The audit log, oldest first."""
         return list(reversed(await self.books.audit_log(None)))
+
+
+async def faults(awaitable: Awaitable[object]) -> set[str]:
+    """The fields that are named as wrong."""
+    with pytest.raises(InvalidRequest) as caught:
+        await awaitable
+    return {fault.field for fault in caught.value.fields}

@@ -43,11 +43,6 @@ class Door:
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 def door(database: Database, clock: SetClock) -> Door:
     return Door(database, clock)
 

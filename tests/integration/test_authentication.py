@@ -22,11 +22,6 @@ from tests.factories import NOW_MS, a_caller, keep_tenant
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 def authenticator(database: Database, clock: SetClock) -> Authenticator:
     return Authenticator(database, clock, lambda _: None)
 

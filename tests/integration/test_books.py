@@ -13,16 +13,6 @@ from tests.office import TestOffice
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock(NOW_MS)
-
-
-@pytest.fixture
-def office(database, clock: SetClock) -> TestOffice:
-    return TestOffice(database, clock)
-
-
-@pytest.fixture
 async def tenant(office: TestOffice) -> Tenant:
     return await office.tenants.create(ACT, name="acme", zone="Pacific/Kiritimati")
 

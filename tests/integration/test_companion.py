@@ -15,11 +15,6 @@ from tests.eventually import eventually
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 async def companion(clock: SetClock) -> AsyncIterator[Companion]:
     made = Companion(clock)
     yield made

@@ -53,11 +53,6 @@ class Store:
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 def metrics() -> Metrics:
     return Metrics("test")
 

@@ -8,29 +8,14 @@ from gateway.accounts import keys
 from gateway.accounts.authentication import Authenticator
 from gateway.accounts.grants import Grant
 from gateway.accounts.keyring import LONGEST_OVERLAP_S
-from gateway.errors import Conflict, ErrorCode, InvalidRequest, NotFound, Unauthorized
+from gateway.errors import Conflict, ErrorCode, NotFound, Unauthorized
 from gateway.model import ApiKey, KeyMode, KeyState, Scope, Tenant
 from tests.clock import SetClock
 from tests.databases import Store
 from tests.factories import ACT, NOW_MS
-from tests.office import TestOffice
+from tests.office import TestOffice, faults
 
 DAY_S = 86_400
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(NOW_MS)
-
-
-@pytest.fixture
-def office(database, clock: SetClock) -> TestOffice:
-    return TestOffice(database, clock)
-
-
-@pytest.fixture
-async def tenant(office: TestOffice) -> Tenant:
-    return await office.tenants.create(ACT, name="acme")
 
 
 @pytest.fixture
@@ -48,12 +33,6 @@ async def opens(authenticator: Authenticator, text: str) -> bool:
     except Unauthorized:
         return False
     return True
-
-
-async def faults(awaitable) -> set[str]:
-    with pytest.raises(InvalidRequest) as caught:
-        await awaitable
-    return {fault.field for fault in caught.value.fields}
 
 
 async def test_a_key_is_kept_as_it_was_made_and_without_its_secret(

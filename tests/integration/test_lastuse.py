@@ -10,11 +10,6 @@ from tests.clock import SetClock
 from tests.factories import NOW_MS, a_caller, keep_key
 
 
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(NOW_MS)
-
-
 async def last_used(database, key_id: str) -> int | None:
     return (await database.read(lambda tx: accounts.get_key(tx, key_id))).last_used_at_ms
 

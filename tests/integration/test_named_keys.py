@@ -16,21 +16,6 @@ from tests.factories import ACT, NOW_MS
 from tests.office import TestOffice
 
 
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(NOW_MS)
-
-
-@pytest.fixture
-def office(database, clock: SetClock) -> TestOffice:
-    return TestOffice(database, clock)
-
-
-@pytest.fixture
-async def tenant(office: TestOffice) -> Tenant:
-    return await office.tenants.create(ACT, name="acme")
-
-
 async def made(office: TestOffice, tenant: Tenant, request_name: str = "n", **terms: Any) -> Made:
     return await office.keyring.create_named(ACT, tenant.id, request_name, **{"name": "worker", **terms})
 

@@ -26,11 +26,6 @@ LYRIA = Submission(Route.LYRIA, MusicSpec("slow piano"), None, {}, "r1", None)
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 async def services(settings: Settings, clock: SetClock) -> AsyncIterator[Services]:
     async with open_services(settings, clock) as opened:
         yield opened

@@ -41,11 +41,6 @@ class Watched:
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 def store(clock: SetClock) -> Watched:
     return Watched(in_memory(clock))
 

@@ -28,11 +28,6 @@ def gcs() -> Iterator[Gcs]:
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 async def api(gcs: Gcs, clock: SetClock) -> AsyncIterator[GoogleApi]:
     gcs.reset()
     async with httpx.AsyncClient(verify=False) as http:

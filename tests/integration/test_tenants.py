@@ -4,30 +4,13 @@ import pytest
 
 from gateway.accounts.tenants import Budget
 from gateway.db.ledger import Balance
-from gateway.errors import Conflict, ErrorCode, GatewayError, InvalidRequest, NotFound
+from gateway.errors import Conflict, ErrorCode, GatewayError, NotFound
 from gateway.model import BudgetWindow, Member, Place, Role, Tenant, TenantStatus
 from tests.clock import SetClock
 from tests.factories import ACT, NOW_MS
-from tests.office import TestOffice
+from tests.office import TestOffice, faults
 
 DAY, MONTH, TOTAL = BudgetWindow.DAY, BudgetWindow.MONTH, BudgetWindow.TOTAL
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(NOW_MS)
-
-
-@pytest.fixture
-def office(database, clock: SetClock) -> TestOffice:
-    return TestOffice(database, clock)
-
-
-async def faults(awaitable) -> set[str]:
-    """The fields that are named as wrong."""
-    with pytest.raises(InvalidRequest) as caught:
-        await awaitable
-    return {fault.field for fault in caught.value.fields}
 
 
 def place(tenant: Tenant) -> Place:

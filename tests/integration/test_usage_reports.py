@@ -26,11 +26,6 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 def reports(database: Database, clock: SetClock) -> UsageReports:
     return UsageReports(database, clock)
 

@@ -34,11 +34,6 @@ async def office(settings: Settings) -> AsyncIterator[PostOffice]:
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 async def timed(settings: Settings, clock: SetClock) -> AsyncIterator[PostOffice]:
     """On a clock that stands still, its pump running."""
     async with open_post_office(settings, clock) as opened:

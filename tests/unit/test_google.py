@@ -41,11 +41,6 @@ class Credentials(google.auth.credentials.Credentials):
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 def credentials(clock: SetClock) -> Credentials:
     return Credentials(clock)
 

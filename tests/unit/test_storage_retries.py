@@ -9,11 +9,6 @@ from gateway.storage.api import Retries, RetryPolicy
 from tests.clock import SetClock
 
 
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
 def busy(retry_after: str) -> httpx.Response:
     return httpx.Response(429, headers={"Retry-After": retry_after})
 
