@@ -1,9 +1,11 @@
-"""The lines in which tasks wait: who could be served next. `gateway.tasks.fairshare` chooses among them.
+"""The lines in which tasks wait: who could be served next. `gateway.tasks.fairshare` puts them in order.
 
 A line is what one tenant has waiting for one model, with live keys or with test keys. Triggers keep the lines
 (migration 0004), so whatever queues or starts a task keeps them right.
 """
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,61 +32,59 @@ running = (
     .group_by(tasks.c.tenant_id)
     .cte("running")
 )
-# A suspended tenant starts nothing new; what was running before may go on. What was to start by now and did
-# not is for the sweeper to end.
-_may_run = sa.or_(
-    sa.and_(
-        tenants.c.status == "active",
-        sa.or_(tasks.c.start_by_at_ms.is_(None), tasks.c.start_by_at_ms > _now),
-    ),
-    tasks.c.started_at_ms.is_not(None),
-)
-_ready = (
-    sa.select(tasks.c.id)
-    .where(
-        tasks.c.tenant_id == queue_lines.c.tenant_id,
-        tasks.c.model == queue_lines.c.model,
-        tasks.c.test == queue_lines.c.test,
-        in_state(TaskState.QUEUED),
-        tasks.c.not_before_ms <= _now,
-        _may_run,
-    )
-    .order_by(tasks.c.tenant_seq)
-    .limit(1)
-    .correlate(queue_lines, tenants)
-)
 # As text, so that SQLite sees that it is the condition of ix_queue_lines_waiting.
 _waits = sa.text("queue_lines.waiting")
-_of_lane = (_waits, queue_lines.c.model == _model, queue_lines.c.test == _test)
 
 
-def _candidates(running_count: sa.ColumnElement[int]) -> sa.Select[Any]:
-    return sa.select(
-        queue_lines.c.tenant_id,
-        tenants.c.weight,
-        running_count.label("running"),
-        queue_lines.c.next_tag,
-        queue_lines.c.since_ms,
-        _ready.scalar_subquery().label("task_id"),
-    ).where(*_of_lane, _ready.exists())
+def _lines(running_count: sa.ColumnElement[int], source: sa.FromClause) -> sa.Select[Any]:
+    return (
+        sa.select(
+            queue_lines.c.tenant_id,
+            tenants.c.weight,
+            (tenants.c.status == "active").label("active"),
+            running_count.label("running"),
+            queue_lines.c.next_tag,
+            queue_lines.c.since_ms,
+        )
+        .select_from(source.join(tenants, tenants.c.id == queue_lines.c.tenant_id))
+        .where(_waits, queue_lines.c.model == _model, queue_lines.c.test == _test)
+    )
 
 
-# Of the tenants that run nothing, the first in the line is all that can be chosen, however many wait.
-_FIRST_IDLE = Prepared(
-    _candidates(sa.literal_column("0"))
-    .join(tenants, tenants.c.id == queue_lines.c.tenant_id)
+# Of tenants that run nothing, a page in the order of the index, however many there are.
+_IDLE = Prepared(
+    _lines(sa.literal_column("0"), queue_lines)
     .where(queue_lines.c.tenant_id.not_in(sa.select(running.c.tenant_id)))
     .order_by(queue_lines.c.next_tag, queue_lines.c.since_ms)
-    .limit(1)
+    .limit(sa.bindparam("page_size", type_=sa.Integer))
+    .offset(sa.bindparam("skipped", type_=sa.Integer))
 )
 # Those that run something are few: no more than there are tasks running.
 _BUSY = Prepared(
-    _candidates(running.c.running)
-    .select_from(running)
-    .join(queue_lines, queue_lines.c.tenant_id == running.c.tenant_id)
-    .join(tenants, tenants.c.id == running.c.tenant_id)
-    .where(sa.or_(tenants.c.max_concurrent.is_(None), running.c.running < tenants.c.max_concurrent))
+    _lines(
+        running.c.running, running.join(queue_lines, queue_lines.c.tenant_id == running.c.tenant_id)
+    ).where(sa.or_(tenants.c.max_concurrent.is_(None), running.c.running < tenants.c.max_concurrent))
 )
+# A suspended tenant starts nothing new; what was running before may go on. What was to start by now and did
+# not is for the sweeper to end.
+_may_start = sa.and_(
+    sa.bindparam("active", type_=sa.Boolean),
+    sa.or_(tasks.c.start_by_at_ms.is_(None), tasks.c.start_by_at_ms > _now),
+)
+_FIRST = Prepared(
+    sa.select(tasks.c.id)
+    .where(
+        tasks.c.tenant_id == sa.bindparam("tenant_id", type_=sa.Text),
+        tasks.c.model == _model,
+        tasks.c.test == _test,
+        in_state(TaskState.QUEUED),
+        tasks.c.not_before_ms <= _now,
+        sa.or_(tasks.c.started_at_ms.is_not(None), _may_start),
+    )
+    .order_by(tasks.c.tenant_seq)
+    .limit(1)
+)
+_PAGE_SIZE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,33 +96,40 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A line that may be served: its tenant's share and what it runs, and the task that would be started.
+class Line:
+    """What a tenant has waiting in a lane: its share, what it runs in all, and its place in virtual time.
 
-    ``tag`` is the line's place in virtual time; ``since_ms`` is when its first task was asked for.
+    ``since_ms`` is when its first task was asked for. A tenant that is not ``active`` starts nothing new.
     """
 
+    lane: Lane
     tenant_id: str
     weight: int
+    active: bool
     running: int
     tag: int
     since_ms: int
-    task_id: str
 
 
 _LANES = tuple(Lane(model, test) for model in ModelKind for test in (False, True))
 
 
-def _waiting_in(lane: Lane) -> sa.Exists:
+def _first_of(lane: Lane) -> sa.ScalarSelect[Any]:
     line = queue_lines.alias("line")
     model: sa.ColumnElement[str] = sa.literal_column(f"'{lane.model.value}'")
     test: sa.ColumnElement[bool] = sa.literal_column(str(lane.test).lower())
-    return sa.exists(sa.literal_column("1")).where(
-        sa.text("line.waiting"), line.c.model == model, line.c.test == test
+    # In order and limited, as EXISTS would go through all lines of the other lanes.
+    return (
+        sa.select(sa.literal_column("1"))
+        .select_from(line)
+        .where(sa.text("line.waiting"), line.c.model == model, line.c.test == test)
+        .order_by(line.c.model, line.c.test, line.c.next_tag)
+        .limit(1)
+        .scalar_subquery()
     )
 
 
-_waiting: Any = sa.select(*(_waiting_in(lane).label(f"lane_{number}") for number, lane in enumerate(_LANES)))
+_waiting: Any = sa.select(*(_first_of(lane).label(f"lane_{number}") for number, lane in enumerate(_LANES)))
 _WAITING = Prepared(_waiting)
 # It ran, and came back into the queue, and its time is over: whoever takes it ends it.
 _OVERDUE = Prepared(
@@ -139,14 +146,38 @@ def list_lanes(tx: Tx) -> tuple[Lane, ...]:
     return tuple(lane for lane, waits in zip(_LANES, row, strict=True) if waits)
 
 
-def list_candidates(tx: Tx, lane: Lane, *, now_ms: int) -> tuple[Candidate, ...]:
-    """All lines of a lane that could be next by `gateway.tasks.fairshare.choose`, and no others.
+def lines_of(tx: Tx, lane: Lane) -> Iterator[Line]:
+    """The lines of a lane, those whose tenants run as many as they may left out.
 
-    Whoever is to claim one has locked all claims before.
+    First those whose tenants run nothing, in the order of their tags, read as far as they are asked for; then
+    the others, in any. Whoever is to claim from one has locked all claims before.
     """
-    values = {"model": lane.model.value, "test": lane.test, "now_ms": now_ms}
-    rows = [*_FIRST_IDLE.all(tx, values), *_BUSY.all(tx, values)]
-    return tuple(Candidate(r.tenant_id, r.weight, r.running, r.next_tag, r.since_ms, r.task_id) for r in rows)
+    values: dict[str, Any] = {"model": lane.model.value, "test": lane.test}
+    for skipped in itertools.count(0, _PAGE_SIZE):
+        page = _IDLE.all(tx, {**values, "page_size": _PAGE_SIZE, "skipped": skipped})
+        yield from (_line_from(lane, row) for row in page)
+        if len(page) < _PAGE_SIZE:
+            break
+    yield from (_line_from(lane, row) for row in _BUSY.all(tx, values))
+
+
+def _line_from(lane: Lane, row: Any) -> Line:
+    return Line(lane, row.tenant_id, row.weight, bool(row.active), row.running, row.next_tag, row.since_ms)
+
+
+def find_first(tx: Tx, line: Line, *, now_ms: int) -> str | None:
+    """The task of a line that is to be started next; None while none of them may."""
+    row = _FIRST.one_or_none(
+        tx,
+        {
+            "tenant_id": line.tenant_id,
+            "model": line.lane.model.value,
+            "test": line.lane.test,
+            "active": line.active,
+            "now_ms": now_ms,
+        },
+    )
+    return None if row is None else str(row.id)
 
 
 def find_overdue(tx: Tx, *, now_ms: int) -> str | None:

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from gateway.db import lines, work
 from gateway.db.engine import Tx
+from gateway.db.lines import Lane
 from gateway.db.locks import lock_claims
 from gateway.db.work import Lease
 from gateway.model import Task
 from gateway.ports import Clock
 from gateway.tasks.closing import lane_of
-from gateway.tasks.fairshare import choose
+from gateway.tasks.fairshare import in_turn
 from gateway.tasks.pipeline import Begun
 from gateway.tasks.pool import Pool, Room
 
@@ -55,15 +56,15 @@ class Claimer:
         task_id = lines.find_overdue(tx, now_ms=self._clock.now_ms())
         return None if task_id is None else self._take(tx, task_id, None)
 
-    def _take_chosen(self, tx: Tx, lanes: tuple[lines.Lane, ...]) -> Claimed | None:
+    def _take_chosen(self, tx: Tx, lanes: tuple[Lane, ...]) -> Claimed | None:
         now_ms = self._clock.now_ms()
-        offered: dict[lines.Candidate, Room] = {}
-        for lane in lanes:
-            room = self._pool.find_room(tx, lane, now_ms=now_ms)
-            if room is not None:
-                offered |= dict.fromkeys(lines.list_candidates(tx, lane, now_ms=now_ms), room)
-        line = choose(offered)
-        return None if line is None else self._take(tx, line.task_id, offered[line])
+        found = {lane: self._pool.find_room(tx, lane, now_ms=now_ms) for lane in lanes}
+        rooms = {lane: room for lane, room in found.items() if room is not None}
+        for line in in_turn(*(lines.lines_of(tx, lane) for lane in rooms)):
+            task_id = lines.find_first(tx, line, now_ms=now_ms)
+            if task_id is not None:
+                return self._take(tx, task_id, rooms[line.lane])
+        return None
 
     def _take(self, tx: Tx, task_id: str, room: Room | None, *, within_limit: bool = False) -> Claimed | None:
         now_ms = self._clock.now_ms()

@@ -5,15 +5,31 @@ no earlier than everybody's (start-time fair queueing, Goyal et al. 1996). So sh
 where one task runs at a time, nobody who waits is passed over for ever, and nobody saves up turns.
 """
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterable, Iterator
 
-from gateway.db.lines import Candidate
+from gateway.db.lines import Line
 
 
-def choose(candidates: Iterable[Candidate]) -> Candidate | None:
-    """The line to serve next, None when there is none. Pure; the order of the candidates does not matter."""
-    return min(
-        candidates,
-        key=lambda line: (line.running / line.weight, line.tag, line.since_ms, line.task_id),
-        default=None,
-    )
+def turn(line: Line) -> tuple[float, int, int, str]:
+    """By what lines are served: the least first. Pure."""
+    return line.running / line.weight, line.tag, line.since_ms, line.tenant_id
+
+
+def in_turn(*lanes: Iterable[Line]) -> Iterator[Line]:
+    """All lines, whose turn comes first. Each lane gives those whose tenants run nothing in their order.
+
+    Of those no more are taken than are needed.
+    """
+    return heapq.merge(*map(_sorted_lane, lanes), key=turn)
+
+
+def _sorted_lane(lines: Iterable[Line]) -> Iterator[Line]:
+    """A tenant that runs something comes after all that run nothing, so only those are to be sorted."""
+    busy = []
+    for line in lines:
+        if line.running:
+            busy.append(line)
+        else:
+            yield line
+    yield from sorted(busy, key=turn)

@@ -11,7 +11,7 @@ from gateway.settings import Settings
 from gateway.tasks.sweeper import DELIVERIES_KEPT_S, Sweeper
 from tests.emulator import RunningEmulator
 from tests.factories import ACT
-from tests.queueing import list_candidates
+from tests.queueing import in_turn
 from tests.workshop import Workshop, open_workshop
 
 
@@ -99,8 +99,8 @@ async def test_a_task_claimed_meanwhile_is_not_ended(shop: Workshop, settings: S
 async def may_start(shop: Workshop) -> list[str | None]:
     """The task that each waiting tenant may start next."""
     now_ms = shop.clock.now_ms()
-    candidates = await shop.services.database.read(lambda tx: list_candidates(tx, now_ms))
-    return [line.task_id for line in candidates]
+    found = await shop.services.database.read(lambda tx: in_turn(tx, now_ms))
+    return [task_id for _, task_id in found]
 
 
 async def test_a_suspended_tenant_starts_nothing_and_what_ran_goes_on(shop: Workshop) -> None:

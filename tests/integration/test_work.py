@@ -12,14 +12,14 @@ import pytest
 
 from gateway.db import lines, tasks, work
 from gateway.db.engine import Database, Tx
-from gateway.db.lines import Candidate
+from gateway.db.lines import Lane, Line
 from gateway.db.work import AttemptEnd, Lease
 from gateway.errors import Unavailable
-from gateway.model import TRANSITIONS, Task, TaskError, TaskState
+from gateway.model import TRANSITIONS, ModelKind, Task, TaskError, TaskState
 from tests import queueing
 from tests.databases import Store, open_store
 from tests.factories import NOW_MS, a_clip, keep_key, keep_task, keep_tenant
-from tests.queueing import claim_next, list_candidates
+from tests.queueing import claim_next
 
 LEASE_MS = 60_000
 GONE = "a token of nobody's"
@@ -173,8 +173,10 @@ async def test_queues_tell_who_waits_and_who_runs(database: Database) -> None:
     await keep_task(database, key)
     idle = await keep_key(database)
     await claim(database, await keep_task(database, idle))
-    (line,) = await database.read(list_candidates)
-    assert line == Candidate(tenant.id, 2, 1, 500_000, waiting.created_at_ms, waiting.id)
+    ((line, task_id),) = await database.read(queueing.in_turn)
+    lane = Lane(ModelKind.LYRIA2, test=False)
+    assert line == Line(lane, tenant.id, 2, True, 1, 500_000, waiting.created_at_ms)
+    assert task_id == waiting.id
 
 
 async def test_nothing_waiting_is_no_line(database: Database) -> None:

@@ -1,26 +1,35 @@
 """Whose turn it is at the workers."""
 
+import itertools
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.db.lines import TAG_STEP, Candidate
-from gateway.tasks.fairshare import choose
+from gateway.db.lines import TAG_STEP, Lane, Line
+from gateway.model import ModelKind
+from gateway.tasks.fairshare import in_turn, turn
+
+LANE = Lane(ModelKind.LYRIA2, test=False)
 
 
-def a_line(tenant_id: str, **changes) -> Candidate:
-    values = {"weight": 1, "running": 0, "tag": 0, "since_ms": 0, "task_id": f"task_{tenant_id}"}
-    return Candidate(tenant_id, **(values | changes))
+def a_line(tenant_id: str, lane: Lane = LANE, **changes: int) -> Line:
+    values = {"weight": 1, "active": True, "running": 0, "tag": 0, "since_ms": 0}
+    return Line(lane, tenant_id, **(values | changes))
 
 
-def start(line: Candidate, *, stays: bool) -> Candidate:
+def choose(lines: Iterable[Line]) -> Line:
+    return min(lines, key=turn)
+
+
+def start(line: Line, *, stays: bool) -> Line:
     """The line after one of its tasks was started, and ended again at once unless it stays."""
     return replace(line, running=line.running + stays, tag=line.tag + TAG_STEP // line.weight)
 
 
-def serve(lines: list[Candidate], starts: int, *, stays: bool = True) -> Counter[str]:
+def serve(lines: list[Line], starts: int, *, stays: bool = True) -> Counter[str]:
     """So many starts one after another, all tenants having enough waiting."""
     served: Counter[str] = Counter()
     waiting = {line.tenant_id: line for line in lines}
@@ -31,8 +40,8 @@ def serve(lines: list[Candidate], starts: int, *, stays: bool = True) -> Counter
     return served
 
 
-def test_nobody_waiting_is_nobody_chosen() -> None:
-    assert choose([]) is None
+def test_nobody_waiting_is_nobody_whose_turn_it_is() -> None:
+    assert list(in_turn()) == list(in_turn([], [])) == []
 
 
 def test_fewest_running_goes_first() -> None:
@@ -47,7 +56,6 @@ def test_of_equals_the_one_served_least_goes_first() -> None:
 
 def test_of_equals_the_longest_waiting_goes_first() -> None:
     assert choose([a_line("a", since_ms=2), a_line("b", since_ms=1)]).tenant_id == "b"
-    assert choose([a_line("a", task_id="task_2"), a_line("b", task_id="task_1")]).tenant_id == "b"
 
 
 def test_a_heavier_tenant_runs_more() -> None:
@@ -97,3 +105,34 @@ def test_nobody_waits_for_ever(tenants: list[tuple[int, int]]) -> None:
     lines = [a_line(f"{n}", weight=weight) for n, (weight, _) in enumerate(tenants)]
     bound = sum(weight for weight, _ in tenants) + len(tenants)
     assert len(serve(lines, bound, stays=False)) == len(lines)
+
+
+lanes = st.lists(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3), st.integers(0, 3))), max_size=3)
+
+
+@given(lanes)
+def test_lanes_are_merged_into_one_order(lanes: list[list[tuple[int, int, int]]]) -> None:
+    """Each lane gives its idle lines in order and then its busy ones in any."""
+    names = itertools.count()
+    offered = [
+        [a_line(f"{next(names):03}", weight=weight, running=r, tag=tag) for weight, r, tag in lane]
+        for lane in lanes
+    ]
+    given = [
+        [*sorted((line for line in lane if not line.running), key=turn), *(x for x in lane if x.running)]
+        for lane in offered
+    ]
+    assert list(in_turn(*given)) == sorted((line for lane in offered for line in lane), key=turn)
+
+
+def test_no_more_lines_are_taken_than_are_needed() -> None:
+    taken = 0
+
+    def lines() -> Iterator[Line]:
+        nonlocal taken
+        for number in itertools.count():
+            taken += 1
+            yield a_line(f"{number:03}", tag=number)
+
+    assert next(in_turn(lines())).tenant_id == "000"
+    assert taken == 1
