@@ -31,6 +31,13 @@ class CallOutcome(StrEnum):
     STORAGE = "storage"
 
 
+class UploadOutcome(StrEnum):
+    """What became of a clip that storage was given again."""
+
+    STORED = "stored"
+    FAILED = "failed"
+
+
 class CallMetrics:
     """Counts the calls made for keys of one mode. Satisfies `gateway.upstream.client.CallObserver`."""
 
@@ -112,6 +119,28 @@ class GuardMetrics:
         self._uncounted.labels(guard.value, outcome.value).inc()
 
 
+class UploadMetrics:
+    """What storage took, and what it had to be given again. ``counter`` makes counters."""
+
+    def __init__(self, counter: Callable[..., Counter]) -> None:
+        self._stored_bytes = counter(
+            "gateway_stored_bytes_total", "Bytes of audio put into storage, by model.", "model"
+        )
+        self._retried = counter(
+            "gateway_uploads_retried_total",
+            "Clips given to storage again from what was put aside, by outcome: stored, or failed.",
+            "outcome",
+        )
+        for outcome in UploadOutcome:
+            self._retried.labels(outcome.value)
+
+    def stored(self, model: ModelKind, size_bytes: int) -> None:
+        self._stored_bytes.labels(model.value).inc(size_bytes)
+
+    def retried(self, outcome: UploadOutcome) -> None:
+        self._retried.labels(outcome.value).inc()
+
+
 class Metrics:
     """The process's metrics, in a registry of their own."""
 
@@ -161,9 +190,7 @@ class Metrics:
             "model",
             "mode",
         )
-        self._stored_bytes = self._counter(
-            "gateway_stored_bytes_total", "Bytes of audio put into storage, by model.", "model"
-        )
+        self.uploads = UploadMetrics(self._counter)
         self.guard = GuardMetrics(self._counter)
         self.webhooks = WebhookMetrics(self.registry)
         self.scrape_incomplete = self._counter(
@@ -221,9 +248,6 @@ class Metrics:
         """A call took so long and received so much, whatever came of it."""
         self._upstream_seconds.labels(model.value, mode.value).observe(seconds)
         self._received_bytes.labels(model.value, mode.value).inc(size_bytes)
-
-    def bytes_stored(self, model: ModelKind, size_bytes: int) -> None:
-        self._stored_bytes.labels(model.value).inc(size_bytes)
 
     def waiting_counted(self, waiting: dict[str, int]) -> None:
         for model in ModelKind:

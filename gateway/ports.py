@@ -133,7 +133,10 @@ class ClipSink(Protocol):
     """Takes the decoded bytes of one clip as they arrive."""
 
     async def write(self, block: bytes) -> None:
-        """Raises `UpstreamError` (BROKEN) if the bytes cannot be audio, `StorageError` on storage trouble."""
+        """Raises `UpstreamError` (BROKEN) if the bytes cannot be audio.
+
+        Trouble with storage is the sink's own: an answer that was paid for is read to its end.
+        """
         ...
 
     async def finish(self) -> None:
@@ -190,6 +193,6 @@ class MusicModel(Protocol):
 
         Never holds a clip in memory. Every sink it was given has been finished or aborted when it returns
         or raises, also when it is cancelled. Raises `UpstreamError` when nothing was delivered;
-        `StorageError` from a sink passes through.
+        what else a sink raises passes through.
         """
         ...

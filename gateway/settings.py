@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         "",
         description="`file:///dir` or `gs://bucket/prefix`; empty means `audio` under GATEWAY_DATA_DIR.",
     )
+    spool_mib: int = Field(
+        1024,
+        ge=0,
+        description="MiB of audio kept in `spool` under GATEWAY_DATA_DIR until storage has it; 0 keeps none.",
+    )
     storage_emulator_host: str = Field(
         "",
         validation_alias=AliasChoices("STORAGE_EMULATOR_HOST"),

@@ -11,16 +11,27 @@ T = TypeVar("T")
 
 
 class FailingStorage:
-    """A storage whose next ``failures`` commits fail; all else is the real one's."""
+    """A storage that fails at one point, the next ``failures`` times, once ``after`` others passed.
 
-    def __init__(self, storage: Storage, failures: int = 0) -> None:
+    ``at`` is ``create``, ``write``, ``commit``, or ``answer``: the commit is done, and yet it fails. ``only``
+    is a part of the names that it is about. All else is the real one's.
+    """
+
+    def __init__(
+        self, storage: Storage, failures: int = 0, *, at: str = "commit", after: int = 0, only: str = ""
+    ) -> None:
         self._storage = storage
         self.failures = failures
+        self._at = at
+        self._after = after
+        self._only = only
+        self.created: list[str] = []
 
     async def create(self, name: str, *, content_type: str, metadata: Mapping[str, str]) -> "FailingWriter":
-        return FailingWriter(
-            self, await self._storage.create(name, content_type=content_type, metadata=metadata)
-        )
+        self.created.append(name)
+        self.pass_or_fail("create", name)
+        writer = await self._storage.create(name, content_type=content_type, metadata=metadata)
+        return FailingWriter(self, writer, name)
 
     async def signed_url(self, name: str) -> SignedUrl:
         return await self._storage.signed_url(name)
@@ -34,23 +45,38 @@ class FailingStorage:
     async def close(self) -> None:
         await self._storage.close()
 
+    def pass_or_fail(self, point: str, name: str) -> None:
+        if point != self._at or self._only not in name:
+            return
+        if self._after:
+            self._after -= 1
+        elif self.failures:
+            self.failures -= 1
+            raise StorageError("The disk for audio is full.")
+
 
 class FailingWriter:
-    def __init__(self, storage: FailingStorage, writer: ObjectWriter) -> None:
+    def __init__(self, storage: FailingStorage, writer: ObjectWriter, name: str) -> None:
         self._storage = storage
         self._writer = writer
+        self._name = name
+        self._unseen = False  # the object is there, and who wrote it was told that it is not
 
     async def write(self, block: bytes) -> None:
+        self._storage.pass_or_fail("write", self._name)
         await self._writer.write(block)
 
     async def commit(self) -> None:
-        if self._storage.failures:
-            self._storage.failures -= 1
-            raise StorageError("The disk for audio is full.")
+        self._storage.pass_or_fail("commit", self._name)
         await self._writer.commit()
+        self._unseen = True
+        self._storage.pass_or_fail("answer", self._name)
+        self._unseen = False
 
     async def abort(self) -> None:
         await self._writer.abort()
+        if self._unseen:
+            await self._storage.delete(self._name)
 
 
 class FailingDatabase:

@@ -49,6 +49,7 @@ from gateway.tasks.repeating import Chore, Chores
 from gateway.tasks.runner import Runner, RunnerPolicy
 from gateway.tasks.service import TaskPolicy, TaskService
 from gateway.tasks.signals import Signals
+from gateway.tasks.spool import Spools
 from gateway.tasks.standing import Standings
 from gateway.tasks.sweeper import Sweeper
 from gateway.upstream.network import PullingBackend
@@ -259,8 +260,9 @@ def _make_runner(
     jitter = random.SystemRandom().random
     pool = Pool(catalog, jitter)
     closing = Closing(database, pool, announcer, metrics, clock, jitter)
+    spools = Spools(settings.data_dir / "spool", settings.spool_mib << 20)
     pipeline = Pipeline(
-        database, storage, models, catalog, pool, closing, metrics, clock, new_id,
+        database, storage, spools, models, catalog, pool, closing, metrics, clock, new_id, jitter,
         PipelinePolicy(settings.max_attempts, settings.call_timeout_s),
     )  # fmt: skip
     claimer = Claimer(pool, pipeline.open, clock, partial(secrets.token_hex, 16), settings.lease_s)

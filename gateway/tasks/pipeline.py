@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,7 +11,7 @@ from gateway.db import work
 from gateway.db.engine import Database, Tx
 from gateway.db.locks import lock_claims
 from gateway.db.work import AttemptEnd, Lease
-from gateway.errors import AttemptFault, ErrorCode, StorageError, Unavailable, UpstreamError
+from gateway.errors import AttemptFault, ErrorCode, Unavailable, UpstreamError
 from gateway.metrics import CallOutcome, Metrics
 from gateway.model import Clip, Deployment, KeyMode, ModelKind, Task
 from gateway.ports import Clock, ModelCall, ModelReply, MusicModel, Storage
@@ -23,6 +23,7 @@ from gateway.tasks.cost import cost_of
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.outcome import UNCOUNTED, Progress
 from gateway.tasks.pool import Pool, Room
+from gateway.tasks.spool import Spools
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Pipeline:
         self,
         database: Database,
         storage: Storage,
+        spools: Spools,
         models: Mapping[KeyMode, Mapping[ModelKind, MusicModel]],
         catalog: Catalog,
         pool: Pool,
@@ -69,10 +71,12 @@ class Pipeline:
         metrics: Metrics,
         clock: Clock,
         new_id: IdMaker,
+        jitter: Callable[[], float],
         policy: PipelinePolicy,
     ) -> None:
         self._database = database
         self._storage = storage
+        self._spools = spools
         self._models = models
         self._catalog = catalog
         self._pool = pool
@@ -80,6 +84,7 @@ class Pipeline:
         self._metrics = metrics
         self._clock = clock
         self._new_id = new_id
+        self._jitter = jitter
         self._policy = policy
 
     def open(self, tx: Tx, lease: Lease, room: Room | None) -> Begun | None:
@@ -151,7 +156,7 @@ class Pipeline:
     ) -> tuple[AttemptEnd, UpstreamError | None]:
         task = lease.task
         model = self._models[task.mode][task.model]
-        shelf = ClipShelf(self._storage, task, attempt_id, lambda index: _seed_of(call, index))
+        shelf = ClipShelf(self._storage, self._spools, task, attempt_id, lambda index: _seed_of(call, index))
 
         def cost(fault: AttemptFault | None) -> int:
             return cost_of(
@@ -163,15 +168,15 @@ class Pipeline:
             )
 
         try:
-            reply, error = await self._generate(
-                model, deployment, call, shelf, self._left_s(lease), task.traceparent
-            )
+            reply, error = await self._generate(model, deployment, call, shelf, lease)
         except asyncio.CancelledError:
             await self._keep(lease, attempt_id, shelf.stored(), cost(AttemptFault.UNKNOWN))
             raise
+        finally:
+            await shelf.close()
         clips = shelf.stored()
         for clip in clips:
-            self._metrics.bytes_stored(task.model, clip.size_bytes)
+            self._metrics.uploads.stored(task.model, clip.size_bytes)
         outcome = _outcome(error, len(clips), len(call.clip_indexes))
         self._metrics.call_ended(task.model, outcome, task.mode)
         if error is not None:
@@ -184,29 +189,22 @@ class Pipeline:
         return _attempt_end(attempt_id, clips, error, reply, cost(error.fault if error else None)), error
 
     async def _generate(
-        self,
-        model: MusicModel,
-        deployment: Deployment,
-        call: ModelCall,
-        shelf: ClipShelf,
-        left_s: float,
-        traceparent: str | None,
+        self, model: MusicModel, deployment: Deployment, call: ModelCall, shelf: ClipShelf, lease: Lease
     ) -> tuple[ModelReply | None, UpstreamError | None]:
-        deadline_s = max(1.0, min(self._policy.call_timeout_s, left_s))
+        """Make the call, and stay until storage has what came of it."""
+        deadline_s = max(1.0, min(self._policy.call_timeout_s, self._left_s(lease)))
+        reply: ModelReply | None = None
         try:
             reply = await model.generate(
-                deployment, call, shelf.new_sink, deadline_s=deadline_s, traceparent=traceparent
+                deployment, call, shelf.new_sink, deadline_s=deadline_s, traceparent=lease.task.traceparent
             )
-        except UpstreamError as error:
-            return None, error
-        except StorageError as error:
-            return None, UpstreamError(
-                "The audio was made but could not be stored.",
-                code=ErrorCode.STORAGE_FAILED,
-                fault=AttemptFault.UNKNOWN,
-                internal=error.internal or error.detail,
-            )
-        return reply, reply.error
+            error = reply.error
+        except UpstreamError as failure:
+            error = failure
+        unstored = await shelf.store_rest(
+            self._clock, self._jitter, lease.deadline_at_ms, self._metrics.uploads.retried
+        )
+        return reply, unstored or error
 
     def _begin_where_room(self, lease: Lease, call: ModelCall, tx: Tx) -> Begun | None:
         """Record another call of a lease where a deployment has room for it; None when none has."""

@@ -45,7 +45,7 @@ class CallObserver(Protocol):
     """Is told how each call ended, for metrics."""
 
     def on_call(self, kind: ModelKind, outcome: str, seconds: float, size_bytes: int) -> None:
-        """``outcome`` is ``ok``, an `AttemptFault` value, or ``abandoned`` (cancelled, or storage failed).
+        """``outcome`` is ``ok``, an `AttemptFault` value, or ``abandoned`` (cancelled, or a sink failed).
 
         ``size_bytes`` is how much of an answer was received.
         """

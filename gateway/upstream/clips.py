@@ -38,7 +38,7 @@ class ClipRouter:
         self._size_bytes = 0
 
     async def take(self, events: Iterable[Event]) -> None:
-        """What the parser saw. `StorageError` from a sink passes through; `close` is still to be called."""
+        """What the parser saw. What else a sink raises passes through; `close` is still to be called."""
         for event in events:
             if isinstance(event, ClipStarted):
                 self._index = self._index_for(event)

@@ -22,7 +22,7 @@ ALLOWED_LOCAL_IMPORTS: dict[str, str] = {}
 
 # Calls of a method named commit outside the databases themselves, as "file: receiver", each with its reason.
 ALLOWED_COMMITS = {
-    "gateway/tasks/clips.py: self._writer": "makes a stored clip visible; no database is involved",
+    "gateway/tasks/deposit.py: self._writer": "makes a stored clip visible; no database is involved",
 }
 
 

@@ -34,6 +34,16 @@ def content_of(directory: Path) -> list[bytes]:
     return [path.read_bytes() for path in directory.rglob("content") if ".incoming" not in path.parts]
 
 
+async def put(storage: Storage, name: str) -> None:
+    writer = await storage.create(name, content_type="audio/wav", metadata={})
+    try:
+        await writer.write(name.encode())
+        await writer.commit()
+    except StorageError:
+        await writer.abort()
+        raise
+
+
 async def test_an_object_appears_when_it_is_committed(storage: Storage, tmp_path: Path) -> None:
     writer = await storage.create("a/b.wav", content_type="audio/wav", metadata={})
     await writer.write(b"one")
@@ -55,19 +65,30 @@ async def test_an_object_that_is_given_up_never_appears(storage: Storage, tmp_pa
     assert content_of(tmp_path) == []
 
 
-async def test_a_commit_fails_as_a_full_disk_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", ["create", "write", "commit"])
+async def test_storage_fails_as_a_full_disk_does(tmp_path: Path, at: str) -> None:
     real = LocalStorage(tmp_path, b"s" * 32, "http://localhost", SetClock())
-    fake = FailingStorage(real, failures=1)
-    for name, fails in (("a", True), ("b", False)):
-        writer = await fake.create(name, content_type="audio/wav", metadata={})
-        await writer.write(b"one")
+    fake = FailingStorage(real, failures=1, at=at, after=1, only="b")
+    for name, fails in (("a", False), ("b1", False), ("b2", True), ("b3", False)):
         if fails:
             with pytest.raises(StorageError):
-                await writer.commit()
-            await writer.abort()
+                await put(fake, name)
         else:
-            await writer.commit()
+            await put(fake, name)
+    assert sorted(content_of(tmp_path)) == [b"a", b"b1", b"b3"]
+    await fake.close()
+
+
+async def test_an_answer_is_lost_after_the_object_appeared(tmp_path: Path) -> None:
+    real = LocalStorage(tmp_path, b"s" * 32, "http://localhost", SetClock())
+    fake = FailingStorage(real, failures=1, at="answer")
+    writer = await fake.create("a", content_type="audio/wav", metadata={})
+    await writer.write(b"one")
+    with pytest.raises(StorageError):
+        await writer.commit()
     assert content_of(tmp_path) == [b"one"]
+    await writer.abort()
+    assert content_of(tmp_path) == []
     await fake.close()
 
 

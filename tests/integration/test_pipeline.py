@@ -13,7 +13,6 @@ from gateway.model import Route, TaskState
 from gateway.settings import Settings
 from gateway.tasks.pipeline import PipelinePolicy
 from tests.emulator import RunningEmulator
-from tests.fakes import FailingStorage
 from tests.workshop import MAX_ATTEMPTS, Workshop, open_workshop
 
 
@@ -276,45 +275,6 @@ async def test_a_provider_out_of_reach_costs_nothing(shop: Workshop, settings: S
         assert left.state is TaskState.QUEUED
     assert await shop.attempts() == [("failed", "not_sent", "model_unavailable", 0)]
     assert (await shop.claim(submitted)).attempts_spent == 0
-
-
-async def test_storage_trouble_is_tried_again(shop: Workshop) -> None:
-    shop.pipeline._storage = FailingStorage(shop.services.storage, failures=1)
-    task = await shop.finish(await shop.submit())
-    assert task.state is TaskState.SUCCEEDED
-    assert await shop.attempts() == [
-        ("unknown", "unknown", "storage_failed", 0),
-        ("succeeded", None, None, 1),
-    ]
-    assert len(shop.stored()) == 1
-
-
-async def test_storage_that_goes_on_failing_ends_the_task(shop: Workshop) -> None:
-    shop.pipeline._storage = FailingStorage(shop.services.storage, failures=99)
-    task = await shop.finish(await shop.submit(sample_count=2))
-    assert task.error is not None
-    assert (task.state, task.error.code) == (TaskState.FAILED, "storage_failed")
-    assert shop.paid() == MAX_ATTEMPTS
-    assert shop.stored() == shop.unfinished() == []
-
-
-async def test_a_clip_stored_before_the_storage_failed_is_kept(shop: Workshop) -> None:
-    storage = FailingStorage(shop.services.storage)
-    shop.pipeline._storage = storage
-    create = storage.create
-
-    async def fail_from_the_second_on(name: str, **options: Any) -> Any:
-        storage.failures = int("/1-" in name)
-        return await create(name, **options)
-
-    storage.create = fail_from_the_second_on
-    submitted = await shop.submit(sample_count=2)
-    assert await shop.step(submitted) is TaskState.QUEUED
-    assert [clip.index for clip in (await shop.look(submitted)).clips] == [0]
-    shop.pipeline._storage = shop.services.storage
-    shop.clock.advance(30)
-    assert len((await shop.finish(submitted)).clips) == 2
-    assert shop.calls("sample_count") == [2, 1]
 
 
 async def test_the_standard_route_cuts_lyria_to_length(shop: Workshop) -> None:

@@ -82,8 +82,8 @@ def test_what_waits_is_what_waits_now(metrics: Metrics) -> None:
 
 
 def test_stored_bytes_add_up(metrics: Metrics) -> None:
-    metrics.bytes_stored(ModelKind.LYRIA2, 1000)
-    metrics.bytes_stored(ModelKind.LYRIA2, 44)
+    metrics.uploads.stored(ModelKind.LYRIA2, 1000)
+    metrics.uploads.stored(ModelKind.LYRIA2, 44)
     assert value(metrics, "gateway_stored_bytes_total", model="lyria-002") == 1044
 
 
