@@ -86,6 +86,22 @@ class ObjectWriter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A finished object, and when it was made (ms since the epoch, by the clock of the storage)."""
+
+    name: str
+    made_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of what is stored. Without a ``next_cursor`` it is the last one."""
+
+    objects: tuple[StoredObject, ...]
+    next_cursor: str | None
+
+
 class Storage(Protocol):
     """Where audio is kept. Names are relative, '/'-separated, and never reused."""
 
@@ -97,6 +113,17 @@ class Storage(Protocol):
 
     async def delete(self, name: str) -> None:
         """Remove; removing what is not there is not an error."""
+        ...
+
+    async def list(self, cursor: str, *, limit: int) -> Listing:
+        """At most ``limit`` of the objects that readers can see; the first page has the cursor ``""``.
+
+        What is there all along is on exactly one page. There may be objects among them that are not ours.
+        """
+        ...
+
+    async def tidy(self) -> None:
+        """Remove what writers left behind that died long ago, and that no reader ever saw."""
         ...
 
     async def check(self) -> None:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from gateway.db.engine import Database, Tx
 from gateway.errors import StorageError, Unavailable
-from gateway.ports import ObjectWriter, SignedUrl, Storage
+from gateway.ports import Listing, ObjectWriter, SignedUrl, Storage
 
 T = TypeVar("T")
 
@@ -14,11 +14,19 @@ class FailingStorage:
     """A storage that fails at one point, the next ``failures`` times, once ``after`` others passed.
 
     ``at`` is ``create``, ``write``, ``commit``, or ``answer``: the commit is done, and yet it fails. ``only``
-    is a part of the names that it is about. All else is the real one's.
+    is a part of the names that it is about. So do its next ``listings``, and deleting what is ``held``. All
+    else is the real one's.
     """
 
     def __init__(
-        self, storage: Storage, failures: int = 0, *, at: str = "commit", after: int = 0, only: str = ""
+        self,
+        storage: Storage,
+        failures: int = 0,
+        *,
+        at: str = "commit",
+        after: int = 0,
+        only: str = "",
+        held: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._storage = storage
         self.failures = failures
@@ -26,6 +34,9 @@ class FailingStorage:
         self._after = after
         self._only = only
         self.created: list[str] = []
+        self.held = held
+        self.listings = 0
+        self.tidied = 0
 
     async def create(self, name: str, *, content_type: str, metadata: Mapping[str, str]) -> "FailingWriter":
         self.created.append(name)
@@ -37,7 +48,19 @@ class FailingStorage:
         return await self._storage.signed_url(name)
 
     async def delete(self, name: str) -> None:
+        if self.held(name):
+            raise StorageError("The audio could not be deleted.", internal="it is held")
         await self._storage.delete(name)
+
+    async def list(self, cursor: str, *, limit: int) -> Listing:
+        if self.listings:
+            self.listings -= 1
+            raise StorageError("The audio could not be listed.")
+        return await self._storage.list(cursor, limit=limit)
+
+    async def tidy(self) -> None:
+        self.tidied += 1
+        await self._storage.tidy()
 
     async def check(self) -> None:
         await self._storage.check()

@@ -198,9 +198,13 @@ class Gcs:
         )
 
     def _list(self, call: Call, fault: Fault | None) -> Answer:
+        answer = self.backend(call.method, call.target)
+        return Answer(200, _only(call.query["fields"], answer.body)) if answer.status == 200 else answer
+
+    def _get(self, call: Call, fault: Fault | None) -> Answer:
         return self.backend(call.method, call.target)
 
-    _get = _delete = _list
+    _delete = _get
 
     def _sign(self, call: Call, fault: Fault | None) -> Answer:
         if unquote(call.path) != f"/v1/projects/-/serviceAccounts/{EMAIL}:signBlob" or "+" in call.path:
@@ -272,6 +276,17 @@ def _operation(call: Call) -> str:
     if call.path.startswith("/storage/v1/"):
         return "delete" if call.method == "DELETE" else "list" if call.path.endswith("/o") else "get"
     return "download"
+
+
+def _only(fields: str, body: bytes) -> bytes:
+    """A page of a list cut down to ``kind``, or to ``items(…),nextPageToken``; the fake gives everything."""
+    page = json.loads(body)
+    if fields == "kind":
+        return json.dumps({"kind": page["kind"]}).encode()
+    wanted = fields.removeprefix("items(").removesuffix("),nextPageToken").split(",")
+    items = [{name: item[name] for name in wanted} for item in page.get("items", [])]
+    cut = {name: value for name, value in page.items() if name == "nextPageToken"}
+    return json.dumps({**cut, **({"items": items} if items else {})}).encode()
 
 
 def _error(status: int, message: str) -> Answer:

@@ -6,11 +6,14 @@ Documents: cloud.google.com/storage/docs/json_api/v1/objects, …/docs/performin
 
 import secrets
 from collections.abc import Mapping
-from urllib.parse import quote
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx
+import orjson
 
-from gateway.ports import Clock, SignedUrl
+from gateway.ports import Clock, Listing, SignedUrl, StoredObject
 from gateway.storage.api import GoogleApi, failure
 from gateway.storage.names import checked_name
 from gateway.storage.signing import Signer, object_path, v4_url
@@ -69,6 +72,31 @@ class GcsStorage:
         response = await self._api.send("DELETE", place.object_url)
         if response.status_code not in {httpx.codes.OK, httpx.codes.NO_CONTENT, httpx.codes.NOT_FOUND}:
             raise failure("The audio could not be deleted.", response)
+
+    async def list(self, cursor: str, *, limit: int) -> Listing:
+        query = {
+            "prefix": self._prefix,
+            "maxResults": str(limit),
+            "fields": "items(name,timeCreated),nextPageToken",
+            **({"pageToken": cursor} if cursor else {}),
+        }
+        url = f"{self._bucket_url}/o?{urlencode(query, quote_via=quote)}"
+        response = await self._api.send("GET", url)
+        if response.status_code != httpx.codes.OK:
+            raise failure("The audio could not be listed.", response)
+        try:
+            page = orjson.loads(response.content)
+            objects = tuple(self._listed(item) for item in page.get("items", ()))
+            return Listing(objects, page.get("nextPageToken") or None)
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise failure("Cloud Storage's answer is unreadable.", response) from error
+
+    def _listed(self, item: Mapping[str, Any]) -> StoredObject:
+        made_at_s = datetime.fromisoformat(item["timeCreated"]).timestamp()
+        return StoredObject(item["name"].removeprefix(self._prefix), round(made_at_s * 1000))
+
+    async def tidy(self) -> None:
+        """Nothing: Cloud Storage forgets unfinished uploads by itself, after a week."""
 
     async def check(self) -> None:
         """List one name: the cheapest call that the role Storage Object User permits."""

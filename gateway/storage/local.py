@@ -18,8 +18,8 @@ from urllib.parse import quote
 import orjson
 
 from gateway.errors import ErrorCode, GatewayError, NotFound, StorageError
-from gateway.ports import Clock, SignedUrl, StoredFile
-from gateway.storage import disk
+from gateway.ports import Clock, Listing, SignedUrl, StoredFile
+from gateway.storage import disk, walk
 from gateway.storage.names import OBJECT_SUFFIX, checked_name
 from gateway.storage.urls import UrlCache
 
@@ -51,8 +51,7 @@ class LocalStorage:
 
     async def open(self) -> None:
         """Make the directory and clear what dead processes left behind. Raises `StorageError`."""
-        older_than_s = self._clock.now_ms() / 1000 - _LEFTOVER_AGE_S
-        await disk.in_thread(disk.sweep, self._directory / _INCOMING, older_than_s=older_than_s)
+        await self.tidy()
 
     async def create(self, name: str, *, content_type: str, metadata: Mapping[str, str]) -> "LocalWriter":
         target = self._object_folder(name)
@@ -70,6 +69,14 @@ class LocalStorage:
         target = self._object_folder(name)
         self._urls.forget(name)
         await disk.in_thread(disk.remove, target, self._directory / _INCOMING / secrets.token_hex(16))
+
+    async def list(self, cursor: str, *, limit: int) -> Listing:
+        objects = await disk.in_thread(walk.list_objects, self._directory, after=cursor, limit=limit)
+        return Listing(objects, objects[-1].name if len(objects) == limit else None)
+
+    async def tidy(self) -> None:
+        older_than_s = self._clock.now_ms() / 1000 - _LEFTOVER_AGE_S
+        await disk.in_thread(disk.sweep, self._directory / _INCOMING, older_than_s=older_than_s)
 
     async def check(self) -> None:
         await disk.in_thread(disk.probe, self._directory / _INCOMING, least_free_bytes=_LEAST_FREE_BYTES)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -190,6 +191,74 @@ async def test_a_name_that_could_leave_its_place_is_refused(store: Store, name: 
         await store.storage.signed_url(name)
     with pytest.raises(StorageError, match="name is not allowed"):
         await store.storage.delete(name)
+
+
+async def listed(store: Store, limit: int) -> list[list[str]]:
+    """The names on each page; a storage may have fewer on it than asked for, but not more."""
+    pages, cursor = [], ""
+    while True:
+        page = await store.storage.list(cursor, limit=limit)
+        assert len(page.objects) <= limit
+        pages.append([each.name for each in page.objects])
+        if page.next_cursor is None:
+            return pages
+        cursor = page.next_cursor
+
+
+NAMES = [
+    f"{tenant}/{task}/{clip}.wav" for tenant in ("t", "t-1", "tü") for task in ("a", "a+b") for clip in "01"
+]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 12, 13, 500])
+async def test_a_list_has_everything_once_whatever_the_size_of_its_pages(store: Store, limit: int):
+    for name in NAMES:
+        await store.put(name, b"x")
+    pages = await listed(store, limit)
+    assert sorted(name for page in pages for name in page) == sorted(NAMES)
+
+
+async def test_a_list_of_nothing_is_one_empty_page(store: Store):
+    assert await listed(store, 10) == [[]]
+
+
+async def test_what_is_not_visible_yet_or_any_more_is_not_listed(store: Store):
+    await store.put(NAME, b"x")
+    writer = await store.storage.create(f"{NAME}2", content_type="audio/wav", metadata={})
+    await writer.write(bytes(3_000_000))
+    assert await listed(store, 10) == [[NAME]]
+    await writer.abort()
+    await store.storage.delete(NAME)
+    assert await listed(store, 10) == [[]]
+
+
+async def test_a_list_goes_on_where_it_was_when_things_come_and_go(store: Store):
+    for name in NAMES:
+        await store.put(name, b"x")
+    first = await store.storage.list("", limit=4)
+    seen = [each.name for each in first.objects]
+    for name in seen:
+        await store.storage.delete(name)
+    await store.put("a/new/0.wav", b"x")
+    page = await store.storage.list(first.next_cursor, limit=500)
+    assert sorted([*seen, *(each.name for each in page.objects)]) == sorted(NAMES)
+
+
+async def test_a_list_says_when_each_object_was_made(store: Store):
+    before_ms = time.time_ns() // 1_000_000
+    await store.put(NAME, bytes(2_000_000))
+    (found,) = (await store.storage.list("", limit=1)).objects
+    assert before_ms - 1000 <= found.made_at_ms <= time.time_ns() // 1_000_000 + 1000
+
+
+async def test_tidying_leaves_what_is_finished_and_what_is_being_written(store: Store):
+    await store.put(NAME, b"x")
+    writer = await store.storage.create(f"{NAME}2", content_type="audio/wav", metadata={})
+    await writer.write(bytes(3_000_000))
+    store.clock.advance(-store.clock.now_ms() / 1000 + time.time())
+    await store.storage.tidy()
+    await writer.commit()
+    assert len((await listed(store, 10))[0]) == 2
 
 
 async def test_check_passes_when_all_is_well(store: Store):

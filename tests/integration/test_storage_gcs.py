@@ -254,6 +254,30 @@ async def test_delete_is_repeated_and_says_when_it_may_not(store: Store, gcs: Gc
     assert gcs.names() == []
 
 
+async def test_a_page_of_a_list_is_asked_for_again_after_trouble(store: Store, gcs: Gcs):
+    await store.put(NAME, b"x")
+    gcs.script("list", 1, Fault.UNAVAILABLE)
+    gcs.script("list", 2, Fault.CUT)
+    assert [each.name for each in (await store.storage.list("", limit=9)).objects] == [NAME]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [(Fault.DENIED, "could not be listed"), (Fault.RUBBISH, "unreadable"), (Fault.LIST, "unreadable")],
+)
+async def test_a_list_that_cannot_be_had_is_a_storage_error(store: Store, gcs: Gcs, fault: Fault, says: str):
+    gcs.script("list", 1, fault)
+    with pytest.raises(StorageError, match=says):
+        await store.storage.list("", limit=9)
+
+
+async def test_only_what_is_under_our_prefix_is_listed(store: Store, gcs: Gcs):
+    await store.put(NAME, b"x")
+    gcs.put(f"clips/{NAME}", b"somebody else's")
+    gcs.put(NAME, b"somebody else's")
+    assert [each.name for each in (await store.storage.list("", limit=9)).objects] == [NAME]
+
+
 @pytest.mark.parametrize(
     ("fault", "says"),
     [

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from gateway.errors import ErrorCode, GatewayError, NotFound, StorageError
-from gateway.storage import disk
+from gateway.storage import disk, walk
 from gateway.storage.local import LocalStorage
 from tests.clock import SetClock
 from tests.stores import Store, open_local_store
@@ -190,6 +191,69 @@ async def test_folders_go_with_their_last_object(store: Store, directory: Path):
     assert (directory / "t" / "task").is_dir()
     await store.storage.delete("t/task/1.wav")
     assert not (directory / "t").exists()
+
+
+async def names(store: Store) -> list[str]:
+    return [each.name for each in (await store.storage.list("", limit=100)).objects]
+
+
+async def test_a_list_passes_over_what_is_no_object(store: Store, directory: Path):
+    await store.put(NAME, b"x")
+    (directory / "notes.txt").write_text("not ours")
+    (directory / "t" / "task" / "1.wav.object").write_text("a file, not a folder")
+    (directory / ".hidden" / "0.wav.object").mkdir(parents=True)
+    (directory / "empty" / "deep").mkdir(parents=True)
+    (directory / "elsewhere").symlink_to(directory / "t")
+    assert await names(store) == [NAME]
+
+
+async def test_a_folder_that_may_not_be_read_is_passed_over(
+    store: Store, directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Such as lost+found, at the top of a disk."""
+    await store.put(NAME, b"x")
+    (directory / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def refuse(folder: Path) -> object:
+        if folder.name == "lost+found":
+            raise PermissionError(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr("gateway.storage.walk.os.scandir", refuse)
+    assert await names(store) == [NAME]
+
+
+async def test_what_goes_while_it_is_listed_is_not_listed(directory: Path, store: Store):
+    for number in range(3):
+        await store.put(f"t/task{number}/0.wav", b"x")
+    objects = walk._walk(directory, "", [""], 10)
+    next(objects)
+    shutil.rmtree(directory / "t" / "task1")
+    assert [each.name for each in objects] == ["t/task2/0.wav"]
+    await store.put("t/task3/0.wav", b"x")
+    await store.put("t/task3/1.wav", b"x")
+    objects = walk._walk(directory / "t" / "task3", "", [""], 10)
+    next(objects)
+    shutil.rmtree(directory / "t" / "task3" / "1.wav.object")
+    assert list(objects) == []
+
+
+async def test_a_directory_that_cannot_be_listed_is_a_storage_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("gateway.storage.walk.os.scandir", fail)
+    with pytest.raises(StorageError, match="cannot be used"):
+        await store.storage.list("", limit=10)
+
+
+async def test_leftovers_go_when_it_is_tidied_too(store: Store, directory: Path):
+    kill_a_writer(directory)
+    await store.storage.tidy()
+    assert files_in(directory) == []
 
 
 def test_writers_and_deleters_side_by_side_never_trip_over_each_other(tmp_path: Path):
