@@ -141,6 +141,41 @@ class UploadMetrics:
         self._retried.labels(outcome.value).inc()
 
 
+class Cause(StrEnum):
+    """Why a task was deleted: its tenant asked for it, or keeps its tasks no longer."""
+
+    REQUEST = "request"
+    RETENTION = "retention"
+
+
+class RetentionMetrics:
+    """What is deleted for good, and what should not have been there. ``counter`` makes counters."""
+
+    def __init__(self, counter: Callable[..., Counter]) -> None:
+        self._tasks = counter(
+            "gateway_tasks_deleted_total", "Tasks deleted, by cause: request, or retention.", "cause"
+        )
+        self._objects = counter(
+            "gateway_objects_deleted_total",
+            "Tries to delete discarded audio from storage, by outcome: deleted, or failed.",
+            "outcome",
+        )
+        self.orphans = counter(
+            "gateway_orphans_found_total", "Objects found in storage that no task refers to."
+        )
+        for cause in Cause:
+            self._tasks.labels(cause.value)
+        for outcome in ("deleted", "failed"):
+            self._objects.labels(outcome)
+
+    def tasks_deleted(self, cause: Cause, count: int) -> None:
+        self._tasks.labels(cause.value).inc(count)
+
+    def objects_deleted(self, *, deleted: int, failed: int) -> None:
+        self._objects.labels("deleted").inc(deleted)
+        self._objects.labels("failed").inc(failed)
+
+
 class Metrics:
     """The process's metrics, in a registry of their own."""
 
@@ -191,7 +226,7 @@ class Metrics:
             "mode",
         )
         self.uploads = UploadMetrics(self._counter)
-        self.guard = GuardMetrics(self._counter)
+        self.guard, self.retention = GuardMetrics(self._counter), RetentionMetrics(self._counter)
         self.webhooks = WebhookMetrics(self.registry)
         self.scrape_incomplete = self._counter(
             "gateway_scrapes_incomplete_total",

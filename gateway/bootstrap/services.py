@@ -33,7 +33,7 @@ from gateway.bootstrap.ground import (
 )
 from gateway.db import deliveries, opening, work
 from gateway.db.engine import Database
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, RetentionMetrics
 from gateway.model import KeyMode, ModelKind
 from gateway.ports import Clock, FileSource, MusicModel, Storage
 from gateway.settings import Settings
@@ -42,10 +42,13 @@ from gateway.tasks.archive import TaskArchive
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.claiming import Claimer
 from gateway.tasks.closing import Closing
+from gateway.tasks.discards import Discards
 from gateway.tasks.ids import IdMaker
+from gateway.tasks.orphans import OrphanSearch
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
 from gateway.tasks.pool import Pool
 from gateway.tasks.repeating import Chore, Chores
+from gateway.tasks.retention import Retention
 from gateway.tasks.runner import Runner, RunnerPolicy
 from gateway.tasks.service import TaskPolicy, TaskService
 from gateway.tasks.signals import Signals
@@ -62,6 +65,10 @@ from gateway.webhooks.service import Webhooks
 _EXPIRE_EVERY_S = 2.0
 _FORGET_EVERY_S = 600.0
 _NOTE_EVERY_S = 15.0
+_DISCARD_EVERY_S = 60.0
+_RETIRE_EVERY_S = 300.0
+# How often it is looked whether a walk is due, or was broken off.
+_WALK_AGAIN_S = 600.0
 
 
 class SystemClock:
@@ -96,6 +103,7 @@ class Services:
     guard: Guard
     tasks: TaskService
     archive: TaskArchive
+    retention: Retention
     runner: Runner
     webhooks: Webhooks
     pump: Pump
@@ -189,7 +197,6 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         metrics = Metrics(__version__)
         signals = Signals()
         catalog = Catalog(settings.deployments())
-        defaults = Defaults(settings.default_rpm, settings.default_max_queued)
         new_id = IdMaker(clock, secrets.token_bytes)
         webhooks = await stack.enter_async_context(
             open_webhooks(
@@ -209,6 +216,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         last_use = LastUse(database, clock)
         authenticator = Authenticator(database, clock, last_use.note)
         office = await _make_office(settings, database, clock, authenticator.forget)
+        retention, deleting = _make_retention(database, storage, metrics.retention, clock)
         yield Services(
             clock=clock,
             metrics=metrics,
@@ -219,17 +227,18 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             keyring=office.keyring,
             books=office.books,
             usage=office.usage,
-            standings=Standings(database, catalog, clock, defaults, emulated=settings.emulated),
+            standings=Standings(database, catalog, clock, _defaults(settings), emulated=settings.emulated),
             last_use=last_use,
             authenticator=authenticator,
             guard=_open_guard(settings, metrics, clock, stack),
             tasks=tasks,
             archive=office.archive,
+            retention=retention,
             runner=runner,
             webhooks=webhooks.service,
             pump=webhooks.pump,
             announcer=webhooks.announcer,
-            chores=_make_chores(database, webhooks.announcer, signals, metrics, clock, last_use),
+            chores=_make_chores(database, webhooks.announcer, signals, metrics, clock, last_use, deleting),
             signals=signals,
             new_id=new_id,
         )
@@ -272,9 +281,25 @@ def _make_runner(
     )  # fmt: skip
 
 
+def _defaults(settings: Settings) -> Defaults:
+    return Defaults(settings.default_rpm, settings.default_max_queued)
+
+
 def _task_policy(settings: Settings) -> TaskPolicy:
-    defaults = Defaults(settings.default_rpm, settings.default_max_queued)
-    return TaskPolicy(defaults, settings.task_timeout_s, settings.emulated, settings.test_keys)
+    return TaskPolicy(_defaults(settings), settings.task_timeout_s, settings.emulated, settings.test_keys)
+
+
+def _make_retention(
+    database: Database, storage: Storage, metrics: RetentionMetrics, clock: Clock
+) -> tuple[Retention, tuple[Chore, ...]]:
+    discards = Discards(database, storage, metrics)
+    retention = Retention(database, discards, metrics, clock)
+    orphans = OrphanSearch(database, storage, metrics, clock)
+    return retention, (
+        Chore("deleting what was kept long enough", _RETIRE_EVERY_S, retention.retire),
+        Chore("deleting discarded audio", _DISCARD_EVERY_S, discards.remove_all),
+        Chore("looking for orphaned audio", _WALK_AGAIN_S, orphans.look),
+    )
 
 
 def _make_chores(
@@ -284,6 +309,7 @@ def _make_chores(
     metrics: Metrics,
     clock: Clock,
     last_use: LastUse,
+    others: tuple[Chore, ...],
 ) -> Chores:
     sweeper = Sweeper(database, announcer, signals, metrics, clock)
     return Chores(
@@ -292,6 +318,7 @@ def _make_chores(
             Chore("expiring tasks", _EXPIRE_EVERY_S, sweeper.expire_overdue),
             Chore("forgetting names of requests", _FORGET_EVERY_S, sweeper.forget_names),
             Chore("forgetting webhooks", _FORGET_EVERY_S, sweeper.forget_deliveries),
+            *others,
             Chore("noting the use of keys", _NOTE_EVERY_S, last_use.flush, at_end=True),
         ),
     )

@@ -73,7 +73,8 @@ _TENANT: tuple[Decorator[Any], ...] = (
         help=f"A format that may be had ({', '.join(_FORMATS)}); repeat it for several; none: any.",
     ),
     click.option(
-        "--retention-days", type=_COUNT_OR_NONE, metavar="N", help="Days its audio is kept; none: for ever."
+        "--retention-days", type=_COUNT_OR_NONE, metavar="N",
+        help="Days from a task's end until it is deleted, audio and prompt; none: never.",
     ),
     click.option(
         "--warn-at", "warn_percents", type=OrNone(click.IntRange(1, 100)), multiple=True, metavar="PERCENT",

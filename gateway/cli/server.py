@@ -31,6 +31,7 @@ from gateway.web.admin.tasks import TasksApi
 from gateway.web.admin.tenants import TenantsApi
 from gateway.web.app import Apis, create_admin_app, create_app
 from gateway.web.callers import Callers
+from gateway.web.deletion import DeletionApi
 from gateway.web.files import FileApi
 from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
@@ -216,6 +217,7 @@ def _apis(settings: Settings, services: Services) -> Apis:
             public_url=settings.effective_public_url,
             wait_s=settings.wait_s,
         ),
+        deletion=DeletionApi(callers, services.retention),
         account=AccountApi(callers, services.standings, services.usage),
         operations=OperationsApi(
             checks,

@@ -197,7 +197,7 @@ def _facts(tenant: Tenant) -> list[tuple[str, object]]:
         ("Weight", tenant.weight),
         ("Models", "any" if tenant.allowed_models is None else ", ".join(tenant.allowed_models)),
         ("Formats", "any" if tenant.allowed_formats is None else ", ".join(tenant.allowed_formats)),
-        ("Audio kept", "for ever" if tenant.retention_days is None else f"{tenant.retention_days} days"),
+        ("Tasks kept", "for ever" if tenant.retention_days is None else f"{tenant.retention_days} days"),
         ("Warned at", ", ".join(f"{percent} %" for percent in tenant.warn_percents) or "never"),
     ]
 

@@ -118,7 +118,8 @@ def _conditions(wanted: TaskFilter) -> list[sa.ColumnElement[bool]]:
         tasks.c.key_id: wanted.key_id,
         tasks.c.model: None if wanted.model is None else wanted.model.value,
     }
-    conditions = [column == value for column, value in equal.items() if value is not None]
+    conditions: list[sa.ColumnElement[bool]] = [tasks.c.deleted_at_ms.is_(None)]
+    conditions += [column == value for column, value in equal.items() if value is not None]
     if wanted.state is not None:
         conditions.append(in_state(wanted.state))
     if wanted.created_from_ms is not None:

@@ -4,7 +4,7 @@ Every change of a delivery under way compares and sets on (pending, lease token)
 nothing, and the message goes out again under the same id.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +145,12 @@ _OLD = (
 _DELETE_TRIES = sa.delete(webhook_attempts).where(
     webhook_attempts.c.delivery_id.in_(sa.bindparam("ids", expanding=True))
 )
+_of_tasks = _of.task_id.in_(sa.bindparam("ids", expanding=True))
+_PENDING_OF_TASKS = (
+    sa.select(_of.id, _of.body).where(_of_tasks, _pending).order_by(_of.id).with_for_update(key_share=True)
+)
+_ENDED_OF_TASKS = sa.select(_of.id).where(_of_tasks, sa.not_(_pending)).order_by(_of.id).with_for_update()
+_REWRITE = sa.update(webhook_deliveries).where(_of.id == _id).values(body=sa.bindparam("new_body"))
 _DELETE_DELIVERIES = sa.delete(webhook_deliveries).where(_of.id.in_(sa.bindparam("ids", expanding=True)))
 
 
@@ -265,10 +271,23 @@ def count_pending(tx: Tx) -> int:
 def delete_old(tx: Tx, *, before_ms: int, at_most: int) -> int:
     """Forget deliveries that ended before then, with their tries; how many, ``at_most`` in one go."""
     ids = list(tx.execute(_OLD, {"before_ms": before_ms, "at_most": at_most}).scalars())
+    _delete(tx, ids)
+    return len(ids)
+
+
+def withdraw(tx: Tx, task_ids: Sequence[str], rewrite: Callable[[str], str]) -> None:
+    """Forget what was told of these tasks. What is still to be told is told with a rewritten body."""
+    keys = {"ids": list(task_ids)}
+    # These first: one that ends while they are waited for is among the others then.
+    for row in tx.execute(_PENDING_OF_TASKS, keys).all():
+        tx.execute(_REWRITE, {"delivery_id": row.id, "new_body": rewrite(row.body)})
+    _delete(tx, list(tx.execute(_ENDED_OF_TASKS, keys).scalars()))
+
+
+def _delete(tx: Tx, ids: list[str]) -> None:
     if ids:
         tx.execute(_DELETE_TRIES, {"ids": ids})
         tx.execute(_DELETE_DELIVERIES, {"ids": ids})
-    return len(ids)
 
 
 def _delivery(row: Any) -> Delivery:

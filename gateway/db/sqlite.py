@@ -56,6 +56,8 @@ class SqliteThread:
             raw.execute("PRAGMA journal_mode=WAL")
             raw.execute("PRAGMA synchronous=FULL")
             raw.execute("PRAGMA foreign_keys=ON")
+            # What was deleted is overwritten, and not only forgotten.
+            raw.execute("PRAGMA secure_delete=ON")
             raw.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             raw.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             if self._read_only:

@@ -46,8 +46,6 @@ tenants = Table(
     Column("retention_days", Integer),
     # A task that names no time of its own is to start within so many seconds.
     Column("start_within_s", Integer),
-    # All tasks up to this one, by the tenant's own count, have been kept as long as they may.
-    Column("swept_seq", BigInteger, nullable=False, server_default="0"),
     # A JSON list of whole percentages of a budget.
     Column("warn_percents", Text, nullable=False, server_default="[80, 100]"),
     UniqueConstraint("name"),
@@ -200,6 +198,13 @@ index_some(
     "ix_tasks_start_by",
     tasks.c.start_by_at_ms,
     where="state = 'queued' AND start_by_at_ms IS NOT NULL",
+)
+# What a tenant has kept longest, whatever was deleted before.
+index_some(
+    "ix_tasks_kept",
+    tasks.c.tenant_id,
+    tasks.c.finished_at_ms,
+    where="finished_at_ms IS NOT NULL AND deleted_at_ms IS NULL",
 )
 # Tenant concurrency and lease expiry: only what runs, which is little.
 index_some("ix_tasks_running", tasks.c.tenant_id, tasks.c.lease_expires_at_ms, where="state = 'running'")
@@ -356,4 +361,6 @@ idempotency = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     # What is old enough to be forgotten.
     Index(None, "created_at_ms"),
+    # The name of a task that is deleted.
+    Index(None, "task_id"),
 )

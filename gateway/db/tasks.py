@@ -95,7 +95,9 @@ _COUNT_RUNNING = sa.select(sa.func.count()).where(
 )
 _INSERT = Prepared(sa.insert(tasks))
 _INSERT_EVENT = Prepared(sa.insert(task_events))
-_BY_ID = sa.select(tasks).where(tasks.c.id.in_(sa.bindparam("ids", expanding=True)))
+_BY_ID = sa.select(tasks).where(
+    tasks.c.id.in_(sa.bindparam("ids", expanding=True)), tasks.c.deleted_at_ms.is_(None)
+)
 _CLIPS = (
     sa.select(outputs)
     .where(outputs.c.task_id.in_(sa.bindparam("ids", expanding=True)))
@@ -238,7 +240,7 @@ def add_event(
 
 
 def get_tasks(tx: Tx, ids: Iterable[str]) -> dict[str, Task]:
-    """Tasks with their clips, by id; unknown ids are absent."""
+    """Tasks with their clips, by id; unknown ids are absent, and so is what was deleted."""
     ids = list(ids)
     clips: dict[str, list[Clip]] = {}
     rows = tx.execute(_BY_ID, {"ids": ids}).all()

@@ -73,6 +73,8 @@ webhook_deliveries = Table(
     Index(None, "tenant_id", "created_at_ms"),
     # What is old enough to be forgotten.
     Index(None, "finished_at_ms"),
+    # What tells of a task that is deleted.
+    Index(None, "task_id"),
 )
 # What is due: the lanes that have something pending, and the first of each, whatever was delivered before.
 index_some(

@@ -61,13 +61,16 @@ def admit(
     ``task`` comes with the list price; it is written with the tenant's. Raises `LimitReached` or
     `BudgetSpent` naming the limit and when to come back, `Unauthorized` when the key has been stopped since
     it was checked, `Forbidden` for what it does not cover, `Conflict` when its name was given to another
-    request. A refusal leaves the name free.
+    request or to a task that was deleted. A refusal leaves the name free.
     """
     priced, caller = _price(tx, task, lock=True)
     if name is not None and (found := idempotency.find_named(tx, task.tenant_id, name)) is not None:
+        joined = tasks.get_tasks(tx, [found.task_id]).get(found.task_id)
+        if joined is None:
+            raise _task_deleted()
         if found.fingerprint != name.fingerprint:
             raise _name_taken()
-        return Admitted(tasks.get_tasks(tx, [found.task_id])[found.task_id], None, joined=True)
+        return Admitted(joined, None, joined=True)
     passed = _check(tx, priced, caller, defaults)
     tasks.insert_task(
         tx,
@@ -160,6 +163,13 @@ def _fit_budgets(tx: Tx, task: Task, caller: Caller) -> tuple[BudgetAlert, ...]:
     )
     return nearly_spent(
         budgets, balances, periods, price_micros=task.price_micros, warn_percents=tenant.warn_percents
+    )
+
+
+def _task_deleted() -> Conflict:
+    return Conflict(
+        "This Idempotency-Key was sent before, and the task that came of it was deleted. Send a new key to "
+        "have it made again."
     )
 
 

@@ -10,6 +10,7 @@ from gateway.model import Clip, Task
 from gateway.ports import Clock, Storage
 from gateway.tasks.cut import WavCutter
 from gateway.tasks.deposit import Deposit, Patience
+from gateway.tasks.naming import object_name
 from gateway.tasks.spool import Spools
 from gateway.tasks.wav import AudioFacts, WavError
 
@@ -104,13 +105,11 @@ class ClipShelf:
         self._writers: list[ClipWriter] = []
 
     def new_sink(self, index: int) -> ClipWriter:
-        # The attempt is part of the name: a worker that lost its lease can never write over its successor.
-        stem = f"{self._task.tenant_id}/{self._task.id}/{index}-{self._attempt_id}"
         deposit = Deposit(
             self._storage,
             self._spools.new(),
             self._patience,
-            lambda number: f"{stem}.wav" if number == 1 else f"{stem}-{number}.wav",
+            lambda number: object_name(self._task, index, self._attempt_id, "wav", number),
             _MIME_TYPE,
             {"task": self._task.id},
         )

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Scope
 from gateway.metrics import Metrics
 from gateway.web.account import AccountApi
 from gateway.web.admin.routes import AdminApi, gated_routes
+from gateway.web.deletion import DeletionApi
 from gateway.web.edge import Edge
 from gateway.web.endpoint import Endpoint, route
 from gateway.web.files import FileApi
@@ -26,6 +27,7 @@ class Apis:
     """
 
     music: MusicApi
+    deletion: DeletionApi
     account: AccountApi
     webhooks: WebhookApi
     operations: OperationsApi
@@ -80,6 +82,7 @@ def routes(apis: Apis) -> list[Route]:
         Route("/api/task-status/{task_id}", Endpoint(apis.music.status), methods=["GET"]),
         Route("/api/music_generate", Endpoint(apis.music.generate), methods=["POST"]),
         Route("/api/music_generate_lyria", Endpoint(apis.music.generate_lyria), methods=["POST"]),
+        Route("/api/tasks/{task_id}", Endpoint(apis.deletion.delete), methods=["DELETE"]),
         Route("/api/account", Endpoint(apis.account.account), methods=["GET"]),
         Route("/api/usage", Endpoint(apis.account.usage), methods=["GET"]),
         Route("/api/models", Endpoint(apis.account.models), methods=["GET"]),

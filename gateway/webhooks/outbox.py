@@ -160,6 +160,16 @@ def lane_of(tenant_id: str, endpoint_id: str | None, url: str) -> str:
     return f"{tenant_id}:{zlib.crc32(host.encode()) % _LANES}"
 
 
+def without_content(body: str) -> str:
+    """A task's message as it is told once the task is deleted: that it ended and what it cost, no more."""
+    document = orjson.loads(body)
+    data = document["data"]
+    data["metadata"] = None
+    if data["error"] is not None:
+        data["error"]["detail"] = "The task was deleted."
+    return orjson.dumps(document).decode()
+
+
 def _body(kind: EventType, data: dict[str, Any], now_ms: int) -> str:
     document = {"type": kind, "timestamp": format_time(now_ms), "data": data}
     body = orjson.dumps(document)

@@ -82,6 +82,18 @@ RULES: dict[tuple[str, tuple[str, ...], str | None], dict[Any, Outcome]] = {
         "key of another tenant": DONE,
         ...: UNAUTHORIZED,
     },
+    # A tenant that is suspended may still have deleted what it made.
+    ("tasks", KEYS, "generate"): {
+        "key": DONE,
+        "key as bearer": DONE,
+        "key to generate": DONE,
+        "key to read": FORBIDDEN,
+        "key for another model": DONE,
+        "test key": DONE,
+        "key of a suspended tenant": DONE,
+        "key of another tenant": DONE,
+        ...: UNAUTHORIZED,
+    },
     # A tenant that is suspended still hears of what runs, so it may say where.
     **{
         ("webhooks", KEYS, scope): {
@@ -213,6 +225,7 @@ class World:
     own: Caller
     other: Caller
     target: Target
+    spare_task_id: str
 
     async def key(self, **terms: Any) -> str:
         _, text = await self.services.keyring.create(ACT, self.own.tenant_id, name="key", **terms)
@@ -225,6 +238,10 @@ class World:
         await self.services.tenants.put_member(ACT, caller.tenant_id, EMAIL, Role.VIEWER)
         task = await caller.ask()
         return target_of(caller, task["task_id"])
+
+    def with_a_task_to_spare(self) -> Target:
+        """The own tenant's things, with a finished task that nothing else is tried on."""
+        return replace(self.target, ids={**self.target.ids, "task_id": self.spare_task_id})
 
     async def with_a_webhook(self) -> Target:
         """The own tenant's things, with an endpoint and a delivery that nobody has touched yet."""
@@ -247,11 +264,12 @@ def target_of(caller: Caller, task_id: str) -> Target:
 async def world(services: Services, client: httpx.AsyncClient, caller: Caller, stranger: Caller) -> World:
     services.runner.start()
     task = await caller.ended((await caller.ask_lyria())["task_id"])
+    spare = await caller.ended((await caller.ask_lyria())["task_id"])
     link = urlsplit(task["audio_url"])
     target = target_of(caller, task["task_id"])
     target.ids["name"] = link.path.removeprefix("/files/")
     target = replace(target, query=dict(parse_qsl(link.query)))
-    world = World(services, client, caller, stranger, target)
+    world = World(services, client, caller, stranger, target, spare["task_id"])
     world.target = await world.with_a_webhook()
     return world
 
@@ -348,6 +366,8 @@ async def test_every_operation_tells_every_caller_what_its_rule_says(world: Worl
             target = await world.new_target()
         elif rule is DONE and operation.key[0] == "webhooks":
             target = await world.with_a_webhook()
+        elif rule is DONE and operation.key[0] == "tasks":
+            target = world.with_a_task_to_spare()
         request = target.fill(operation)
         request["headers"] |= headers
         seen[operation.name] = Outcome.of(await world.client.request(**request))

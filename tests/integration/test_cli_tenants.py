@@ -150,7 +150,7 @@ def test_a_tenant_is_shown_to_people(acme: TenantShell) -> None:
         "Weight": "3",
         "Models": "musicgen, lyria-002",
         "Formats": "wav, mp3",
-        "Audio kept": "30 days",
+        "Tasks kept": "30 days",
         "Warned at": "50 %, 90 %",
         "Keys": "1 active of 2",
     }
@@ -173,7 +173,7 @@ def test_a_tenant_without_terms_shows_what_that_means(acme: TenantShell) -> None
         "Waiting": "GATEWAY_DEFAULT_MAX_QUEUED",
         "Models": "any",
         "Formats": "any",
-        "Audio kept": "for ever",
+        "Tasks kept": "for ever",
         "Warned at": "never",
         "Keys": "0 active of 0",
     }.items():

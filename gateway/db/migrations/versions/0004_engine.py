@@ -45,7 +45,6 @@ def upgrade() -> None:
     op.add_column("tasks", sa.Column("start_by_at_ms", sa.BigInteger(), nullable=True))
     op.add_column("tasks", sa.Column("deleted_at_ms", sa.BigInteger(), nullable=True))
     op.add_column("tenants", sa.Column("start_within_s", sa.Integer(), nullable=True))
-    op.add_column("tenants", sa.Column("swept_seq", sa.BigInteger(), server_default="0", nullable=False))
     _make_indexes()
     op.execute(
         "UPDATE tasks SET charged_micros = coalesce((SELECT sum(spent_micros) FROM ledger "
@@ -100,6 +99,14 @@ def _make_indexes() -> None:
     _index_some(
         "ix_tasks_start_by", "tasks", ["start_by_at_ms"], "state = 'queued' AND start_by_at_ms IS NOT NULL"
     )
+    _index_some(
+        "ix_tasks_kept",
+        "tasks",
+        ["tenant_id", "finished_at_ms"],
+        "finished_at_ms IS NOT NULL AND deleted_at_ms IS NULL",
+    )
+    op.create_index(op.f("ix_idempotency_task_id"), "idempotency", ["task_id"])
+    op.create_index(op.f("ix_webhook_deliveries_task_id"), "webhook_deliveries", ["task_id"])
     _index_some("ix_tasks_line", "tasks", ["tenant_id", "model", "test", "tenant_seq"], "state = 'queued'")
     _index_some("ix_attempts_open", "attempts", ["deployment"], "state = 'started'")
     op.create_index(op.f("ix_attempts_deployment_started_at_ms"), "attempts", ["deployment", "started_at_ms"])
@@ -181,10 +188,12 @@ def downgrade() -> None:
         op.execute("DROP FUNCTION tasks_join_line()")
     op.drop_index("ix_attempts_deployment_started_at_ms", "attempts")
     op.drop_index("ix_attempts_open", "attempts")
+    op.drop_index("ix_webhook_deliveries_task_id", "webhook_deliveries")
+    op.drop_index("ix_idempotency_task_id", "idempotency")
+    op.drop_index("ix_tasks_kept", "tasks")
     op.drop_index("ix_tasks_line", "tasks")
     op.drop_index("ix_tasks_start_by", "tasks")
     op.drop_index("ix_tasks_deadline", "tasks")
-    op.drop_column("tenants", "swept_seq")
     op.drop_column("tenants", "start_within_s")
     op.drop_column("tasks", "deleted_at_ms")
     op.drop_column("tasks", "start_by_at_ms")
