@@ -121,9 +121,10 @@ class Closing:
 
     def _supply(self, tx: Tx, task: Task, ended: Ended | None) -> Supply:
         lane = lane_of(task)
-        name = "" if ended is None else ended.room.name(test=task.test)
         wait_s = self._pool.wait_s(tx, lane, now_ms=self._clock.now_ms())
-        return Supply(wait_s, self._pool.has_another(tx, lane, name))
+        # What stood in the way of a call was no deployment's, so another is no way round it.
+        another = ended is not None and self._pool.has_another(tx, lane, ended.room.name(test=task.test))
+        return Supply(wait_s, another)
 
     def _finish(self, tx: Tx, lease: Lease, task: Task, what: Finish) -> Task:
         now_ms = self._clock.now_ms()

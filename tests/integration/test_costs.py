@@ -10,6 +10,7 @@ import pytest
 from gateway.db import work
 from gateway.model import KeyMode, Task
 from gateway.settings import Settings
+from gateway.tasks.pool import Room
 from tests.emulator import RunningEmulator
 from tests.eventually import eventually
 from tests.fakes import FailingStorage
@@ -101,7 +102,8 @@ async def test_a_call_that_was_given_back_may_cost_all_that_was_asked(shop: Work
     task = await shop.submit(sample_count=2)
     lease = await shop.claim(task)
     now_ms = shop.clock.now_ms()
-    await shop.services.database.write(lambda tx: shop.pipeline.open(tx, lease))
+    room = Room(shop.services.runner._claimer._pool._catalog.deployments[-1])
+    await shop.services.database.write(lambda tx: shop.pipeline.open(tx, lease, room))
     await shop.services.database.write(
         lambda tx: work.requeue(
             tx, task.id, token="mine", not_before_ms=now_ms, reason="drain", now_ms=now_ms

@@ -195,19 +195,19 @@ async def test_a_model_taken_out_leaves_what_it_made(shop: Workshop) -> None:
 async def test_a_database_that_is_away_for_a_while_costs_no_second_call(
     shop: Workshop, failures: int
 ) -> None:
-    shop.pipeline._database = FailingDatabase(shop.services.database, after=1, failures=failures)
+    shop.pipeline._closing._database = FailingDatabase(shop.services.database, after=0, failures=failures)
     task = await shop.finish(await shop.submit())
     assert (task.state, task.attempt_count) == (TaskState.SUCCEEDED, 1)
     assert shop.paid() == 1
 
 
 async def test_a_database_that_stays_away_ends_the_worker_not_the_task(shop: Workshop) -> None:
-    shop.pipeline._database = FailingDatabase(shop.services.database, after=1, failures=99)
+    shop.pipeline._closing._database = FailingDatabase(shop.services.database, after=0, failures=99)
     submitted = await shop.submit()
     with pytest.raises(Unavailable):
         await shop.step(submitted)
     assert (await shop.look(submitted)).state is TaskState.RUNNING
-    shop.pipeline._database = shop.services.database
+    shop.pipeline._closing._database = shop.services.database
     await shop.lose_lease()
     task = await shop.finish(submitted)
     assert (task.state, task.attempt_count, shop.paid()) == (TaskState.SUCCEEDED, 2, 2)
