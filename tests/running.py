@@ -49,11 +49,14 @@ class RunningGateway:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it and wait until `/readyz` answers 200."""
+    def start(self, *program: str) -> None:
+        """Start it, or this module of Python's with it, and wait until `/readyz` answers 200."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", self._command], env=self.environment, stdout=log, stderr=log
+                [sys.executable, "-m", *(program or ("gateway",)), self._command],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
             )
         give_up_at = time.monotonic() + _START_TIMEOUT_S
         while not self.is_ready():
@@ -72,6 +75,11 @@ class RunningGateway:
         assert self.process is not None
         self.process.kill()
         self.process.wait(_STOP_TIMEOUT_S)
+
+    def wait_until_killed(self) -> None:
+        """Until it has ended by SIGKILL, of its own doing."""
+        assert self.process is not None
+        assert self.process.wait(_STOP_TIMEOUT_S) == -signal.SIGKILL
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop; its exit status."""

@@ -1,4 +1,4 @@
-"""Deployments as one supply, with real calls: where they go, what each worker knows of the trouble of others."""
+"""Deployments as one supply, with real calls: where they go, and what all workers know of their trouble."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
