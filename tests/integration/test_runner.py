@@ -184,7 +184,7 @@ async def test_claiming_goes_on_after_a_mistake(
         monkeypatch.undo()
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gateway.tasks.runner.choose", mistake)
+    monkeypatch.setattr("gateway.tasks.claiming.in_turn", mistake)
     task = await worker.submit()
     worker.services.runner.start()
     assert (await worker.ended(task)).state is TaskState.SUCCEEDED
