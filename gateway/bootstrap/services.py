@@ -195,7 +195,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         identity = await open_identity(settings, clock, stack)
         storage, files = await open_storage(settings, clock, http, identity, stack)
         metrics = Metrics(__version__)
-        signals = Signals()
+        signals = Signals(database)
         catalog = Catalog(settings.deployments())
         new_id = IdMaker(clock, secrets.token_bytes)
         webhooks = await stack.enter_async_context(
@@ -268,7 +268,7 @@ def _make_runner(
 ) -> Runner:
     jitter = random.SystemRandom().random
     pool = Pool(catalog, jitter)
-    closing = Closing(database, pool, announcer, metrics, clock, jitter)
+    closing = Closing(database, pool, announcer, signals, metrics, clock, jitter)
     spools = Spools(settings.data_dir / "spool", settings.spool_mib << 20)
     pipeline = Pipeline(
         database, storage, spools, models, catalog, pool, closing, metrics, clock, new_id, jitter,

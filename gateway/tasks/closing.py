@@ -18,6 +18,7 @@ from gateway.ports import Clock
 from gateway.tasks import charging
 from gateway.tasks.outcome import Again, Finish, Progress, Supply, after_call
 from gateway.tasks.pool import Pool, Room
+from gateway.tasks.signals import Signals
 from gateway.webhooks.outbox import Announcer
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Closing:
         database: Database,
         pool: Pool,
         announcer: Announcer,
+        signals: Signals,
         metrics: Metrics,
         clock: Clock,
         jitter: Callable[[], float],
@@ -59,6 +61,7 @@ class Closing:
         self._database = database
         self._pool = pool
         self._announcer = announcer
+        self._signals = signals
         self._metrics = metrics
         self._clock = clock
         self._jitter = jitter
@@ -93,7 +96,8 @@ class Closing:
                 return self._finish(tx, lease, task, what)
             return self._put_back(tx, lease, task, what)
 
-        left = await self._write(write)
+        with self._signals.hold(task.id):
+            left = await self._write(write)
         self._metrics.task_changed(left.model, left.state, left.mode)
         return left
 

@@ -20,9 +20,6 @@ from gateway.tasks.submission import Submission
 from gateway.webhooks.addresses import AddressPolicy
 from gateway.webhooks.outbox import Announcer
 
-# A task may end in another process: look at least this often while waiting.
-_LOOK_EVERY_S = 2.0
-
 
 @dataclass(frozen=True, slots=True)
 class TaskPolicy:
@@ -89,6 +86,7 @@ class TaskService:
         with self._signals.watch(task.id) as watch:
             admitted = await self._admit(task, deadline_at_ms, name)
             if not admitted.joined:
+                watch.admitted()
                 ended = await self._until_ended(watch, principal, admitted.task, wait_s)
                 return replace(admitted, task=ended)
         return replace(admitted, task=await self.wait(principal, admitted.task.id, timeout_s=wait_s))
@@ -179,7 +177,8 @@ class TaskService:
             left_s = give_up_at_s - self._clock.monotonic_s()
             if task.state.terminal or left_s <= 0 or self._signals.draining.is_set():
                 return task
-            ended = await watch.wait(min(left_s, _LOOK_EVERY_S))
+            # Whatever happens to the task is told, not its end alone.
+            ended = await watch.wait(left_s)
             task = ended or await self.get(principal, task.id)
 
     async def links(self, task: Task) -> tuple[SignedUrl, ...]:

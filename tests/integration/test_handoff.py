@@ -64,12 +64,35 @@ async def test_a_task_costs_two_commits(
     assert made == ["_admit_and_claim", "write"]
 
 
+async def test_who_posts_and_waits_is_handed_the_task_as_it_ended(
+    worker: Services, principal: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither word of the admission nor of the end makes the caller read the row."""
+    monkeypatch.setattr(worker.tasks, "get", None)
+    admitted = await worker.tasks.submit(principal, MUSIC, wait_s=30)
+    assert admitted.task.state is TaskState.SUCCEEDED
+
+
+async def test_who_waits_for_a_running_task_reads_it_once(
+    worker: Services, principal: Principal, emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.script({"delay_s": 0.3})
+    task = (await worker.tasks.submit(principal, MUSIC)).task
+    asked = []
+    get = worker.tasks.get
+    monkeypatch.setattr(worker.tasks, "get", lambda *of: asked.append(of) or get(*of))
+    assert (await finished(worker, principal, task)).state is TaskState.SUCCEEDED
+    assert len(asked) == 1
+
+
 async def test_it_has_been_through_every_state(worker: Services, principal: Principal) -> None:
     task = (await worker.tasks.submit(principal, MUSIC, wait_s=30)).task
     rows = await worker.database.read(
         lambda tx: tx.exec_driver_sql("SELECT task_id, kind FROM task_events ORDER BY id").all()
     )
-    assert [tuple(row) for row in rows] == [(task.id, kind) for kind in ("queued", "running", "succeeded")]
+    assert [tuple(row) for row in rows] == [
+        (task.id, kind) for kind in ("queued", "running", "succeeded")
+    ]
     assert task == await worker.tasks.get(principal, task.id)
 
 

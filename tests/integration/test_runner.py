@@ -383,14 +383,15 @@ async def test_draining_what_never_started_is_fine(worker: Worker) -> None:
     await worker.services.runner.drain()
 
 
-async def test_waiters_hear_of_the_end_at_once(worker: Worker) -> None:
-    worker.services.runner.start()
+async def test_waiters_hear_of_each_change_and_of_the_end_with_the_task(worker: Worker) -> None:
     task = await worker.submit()
-    woken = asyncio.Event()
-    worker.services.signals.add(task.id, woken)
-    await asyncio.wait_for(woken.wait(), 30)
-    worker.services.signals.remove(task.id, woken)
-    assert (await worker.look(task)).state is TaskState.SUCCEEDED
+    with worker.services.signals.watch(task.id) as watch:
+        worker.services.runner.start()
+        heard = [await watch.wait(30)]
+        while heard[-1] is None:
+            heard.append(await watch.wait(30))
+    assert heard == [None, await worker.look(task)]
+    assert heard[-1].state is TaskState.SUCCEEDED
 
 
 async def test_what_runs_is_shown(worker: Worker) -> None:

@@ -246,6 +246,43 @@ async def test_waiting_ends_when_the_process_goes_away(services: Services, princ
     assert (await waiting).state is TaskState.QUEUED
 
 
+async def test_waiting_asks_nothing_until_something_happens(
+    services: Services, principal: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = (await services.tasks.submit(principal, LYRIA)).task
+    other = (await services.tasks.submit(principal, LYRIA)).task
+    waiting = asyncio.create_task(services.tasks.wait(principal, task.id, timeout_s=3600))
+    await asyncio.sleep(0.05)
+    asked = []
+    get = services.tasks.get
+    monkeypatch.setattr(services.tasks, "get", lambda *of: asked.append(of) or get(*of))
+    await claim(services, other)
+    await end(services, other)
+    await asyncio.sleep(0.05)
+    assert asked == []
+    await claim(services, task)
+    await end(services, task)
+    assert (await waiting).state is TaskState.SUCCEEDED
+
+
+async def test_waiting_ends_with_a_task_that_ends_in_another_process(
+    services: Services, principal: Principal, store: Store
+) -> None:
+    """Nothing looks now and then: it is told."""
+    task = (await services.tasks.submit(principal, LYRIA)).task
+    waiting = asyncio.create_task(services.tasks.wait(principal, task.id, timeout_s=3600))
+    other = await open_store(store)
+
+    def run(tx: Tx) -> None:
+        work.claim(tx, task.id, token="other", now_ms=1, expires_at_ms=2)
+        work.finish(tx, task.id, token="other", state=TaskState.FAILED, error=None, now_ms=1)
+
+    await other.write(run)
+    await other.close()
+    async with asyncio.timeout(10):
+        assert (await waiting).state is TaskState.FAILED
+
+
 async def test_a_waiter_that_hangs_up_leaves_nothing_behind(services: Services, principal: Principal) -> None:
     task = (await services.tasks.submit(principal, LYRIA)).task
     waiting = [asyncio.create_task(services.tasks.wait(principal, task.id, timeout_s=3600)) for _ in range(3)]
