@@ -183,19 +183,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._tell_build(version)
-        self._requests = self._counter(
-            "gateway_http_requests_total",
-            "HTTP requests answered, by route template, method and status.",
-            "route",
-            "method",
-            "status",
-        )
-        self._request_seconds = self._histogram(
-            "gateway_http_request_seconds",
-            "Seconds from the request's first byte to the answer's last, by route template.",
-            _REQUEST_BUCKETS,
-            "route",
-        )
+        self._declare_requests()
         self._tasks = self._counter(
             "gateway_tasks_total",
             "Tasks that entered a state, by model, state and mode of the key.",
@@ -238,6 +226,22 @@ class Metrics:
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._show_from_the_start()
 
+    def _declare_requests(self) -> None:
+        self._requests = self._counter(
+            "gateway_http_requests_total",
+            "HTTP requests answered, by route template, method and status.",
+            "route",
+            "method",
+            "status",
+        )
+        self._request_seconds = self._histogram(
+            "gateway_http_request_seconds",
+            "Seconds from the request's first byte to the answer's last, by route template; streams apart.",
+            _REQUEST_BUCKETS,
+            "route",
+        )
+        self.event_streams = self._gauge("gateway_event_streams", "Event streams open now.")
+
     def _tell_build(self, version: str) -> None:
         build = self._gauge("gateway_build_info", "Always 1.", "version", "python")
         build.labels(version, platform.python_version()).set(1)
@@ -261,8 +265,11 @@ class Metrics:
                 for outcome in CallOutcome:
                     self._upstream_calls.labels(model.value, outcome.value, mode.value)
 
-    def request_answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """``route`` is a template of ours or ``unmatched``; ``method`` one of HTTP's or ``other``."""
+    def request_answered(self, route: str, method: str, status: int, seconds: float | None) -> None:
+        """``route`` is a template of ours or ``unmatched``; ``method`` one of HTTP's or ``other``.
+
+        Without ``seconds`` it is only counted.
+        """
         children = self._children.get((route, method, status))
         if children is None:
             children = (
@@ -271,7 +278,8 @@ class Metrics:
             )
             self._children[route, method, status] = children
         children[0].inc()
-        children[1].observe(seconds)
+        if seconds is not None:
+            children[1].observe(seconds)
 
     def task_changed(self, model: ModelKind, state: TaskState, mode: KeyMode) -> None:
         self._tasks.labels(model.value, state.value, mode.value).inc()

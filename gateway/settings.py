@@ -152,6 +152,12 @@ class Settings(BaseSettings):
     wait_s: float = Field(
         270.0, ge=0, le=3600, description="Seconds a POST waits for its music by default; then 202."
     )
+    stream_s: float = Field(
+        3300.0,
+        ge=1,
+        le=86_400,
+        description="Seconds after which an event stream ends and is resumed; less than what a proxy allows.",
+    )
     default_rpm: int = Field(
         60, ge=1, description="Requests a minute for a key that names no limit of its own."
     )

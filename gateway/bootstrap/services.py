@@ -43,6 +43,7 @@ from gateway.tasks.catalog import Catalog
 from gateway.tasks.claiming import Claimer
 from gateway.tasks.closing import Closing
 from gateway.tasks.discards import Discards
+from gateway.tasks.feeds import Feeds
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.orphans import OrphanSearch
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
@@ -102,6 +103,7 @@ class Services:
     authenticator: Authenticator
     guard: Guard
     tasks: TaskService
+    feeds: Feeds
     archive: TaskArchive
     retention: Retention
     runner: Runner
@@ -194,8 +196,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         http = await stack.enter_async_context(http_client(settings, trust))
         identity = await open_identity(settings, clock, stack)
         storage, files = await open_storage(settings, clock, http, identity, stack)
-        metrics = Metrics(__version__)
-        signals = Signals(database)
+        metrics, signals = Metrics(__version__), Signals(database)
         catalog = Catalog(settings.deployments())
         new_id = IdMaker(clock, secrets.token_bytes)
         webhooks = await stack.enter_async_context(
@@ -232,6 +233,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             authenticator=authenticator,
             guard=_open_guard(settings, metrics, clock, stack),
             tasks=tasks,
+            feeds=Feeds(database, signals, clock),
             archive=office.archive,
             retention=retention,
             runner=runner,

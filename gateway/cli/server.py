@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import random
 import secrets
 import signal
 import socket
@@ -32,6 +33,7 @@ from gateway.web.admin.tenants import TenantsApi
 from gateway.web.app import Apis, create_admin_app, create_app
 from gateway.web.callers import Callers
 from gateway.web.deletion import DeletionApi
+from gateway.web.events import EventApi, StreamPolicy
 from gateway.web.files import FileApi
 from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
@@ -209,13 +211,24 @@ def _apis(settings: Settings, services: Services) -> Apis:
     checks = {"database": services.check_database, "storage": services.storage.check}
     addresses = _addresses(settings)
     callers = Callers(services.authenticator, services.guard, addresses)
+    music = MusicApi(
+        callers,
+        services.tasks,
+        services.clock,
+        public_url=settings.effective_public_url,
+        wait_s=settings.wait_s,
+    )
     return Apis(
-        music=MusicApi(
+        music=music,
+        events=EventApi(
             callers,
             services.tasks,
+            services.feeds,
+            music.remembered,
+            services.metrics,
             services.clock,
-            public_url=settings.effective_public_url,
-            wait_s=settings.wait_s,
+            random.SystemRandom().random,
+            StreamPolicy(settings.stream_s),
         ),
         deletion=DeletionApi(callers, services.retention),
         account=AccountApi(callers, services.standings, services.usage),

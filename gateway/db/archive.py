@@ -1,5 +1,6 @@
 """Tasks as whoever runs the gateway looks at them: lists of everybody's, one's whole story, the queue."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import orjson
@@ -15,6 +16,11 @@ _ATTEMPTS = (
 )
 _EVENTS = (
     sa.select(task_events).where(task_events.c.task_id == sa.bindparam("of_task")).order_by(task_events.c.id)
+)
+_EVENTS_OF_MANY = (
+    sa.select(task_events)
+    .where(task_events.c.task_id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(task_events.c.task_id, task_events.c.id)
 )
 
 
@@ -153,8 +159,19 @@ def list_attempts(tx: Tx, task_id: str) -> tuple[Attempt, ...]:
 
 def list_events(tx: Tx, task_id: str) -> tuple[Event, ...]:
     """The story of a task, in order."""
-    rows = tx.execute(_EVENTS, {"of_task": task_id})
-    return tuple(Event(row.id, row.kind, row.at_ms, orjson.loads(row.data)) for row in rows)
+    return tuple(map(_event_from, tx.execute(_EVENTS, {"of_task": task_id})))
+
+
+def list_events_of(tx: Tx, ids: Iterable[str]) -> dict[str, list[Event]]:
+    """The stories of several tasks, each in order; without one, a task is absent."""
+    found: dict[str, list[Event]] = {}
+    for row in tx.execute(_EVENTS_OF_MANY, {"ids": list(ids)}):
+        found.setdefault(row.task_id, []).append(_event_from(row))
+    return found
+
+
+def _event_from(row: sa.Row[tuple[object, ...]]) -> Event:
+    return Event(row.id, row.kind, row.at_ms, orjson.loads(row.data))
 
 
 def list_lines(tx: Tx) -> tuple[QueueLine, ...]:

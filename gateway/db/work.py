@@ -266,6 +266,7 @@ def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
                 "seed": clip.seed,
             },
         )
+        add_event(tx, task_id, "clip", at_ms=now_ms, data={"index": clip.index})
 
 
 def count_clips(tx: Tx, task_id: str) -> int:

@@ -12,6 +12,7 @@ from gateway.web.admin.routes import AdminApi, gated_routes
 from gateway.web.deletion import DeletionApi
 from gateway.web.edge import Edge
 from gateway.web.endpoint import Endpoint, route
+from gateway.web.events import EventApi
 from gateway.web.files import FileApi
 from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
@@ -28,6 +29,7 @@ class Apis:
 
     music: MusicApi
     deletion: DeletionApi
+    events: EventApi
     account: AccountApi
     webhooks: WebhookApi
     operations: OperationsApi
@@ -80,6 +82,7 @@ def routes(apis: Apis) -> list[Route]:
     """Every route; the busiest first, since they are tried in order."""
     found = [
         Route("/api/task-status/{task_id}", Endpoint(apis.music.status), methods=["GET"]),
+        Route("/api/task-status/{task_id}/events", Endpoint(apis.events.events), methods=["GET"]),
         Route("/api/music_generate", Endpoint(apis.music.generate), methods=["POST"]),
         Route("/api/music_generate_lyria", Endpoint(apis.music.generate_lyria), methods=["POST"]),
         Route("/api/tasks/{task_id}", Endpoint(apis.deletion.delete), methods=["DELETE"]),

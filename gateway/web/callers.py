@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from gateway.accounts.authentication import Authenticator
 from gateway.accounts.guard import Guard
-from gateway.errors import Forbidden, Unauthorized
+from gateway.errors import Forbidden, Unauthorized, Unavailable
 from gateway.model import Principal, Scope
 from gateway.web.addresses import ClientAddresses
 
@@ -40,6 +40,19 @@ class Callers:
                 "ask your platform team for it, or use another key."
             )
         return principal
+
+    async def is_still_good(self, request: Request, scope: Scope) -> bool:
+        """Whether the key of a request whose answer goes on still opens it; it is not counted again.
+
+        While the database cannot say, it does: then there is nothing to be told either.
+        """
+        try:
+            principal = await self._authenticator.authenticate(_presented_key(request))
+        except Unauthorized:
+            return False
+        except Unavailable:
+            return True
+        return scope in principal.scopes
 
     async def _authenticate(self, request: Request) -> Principal:
         """A key that is known here costs no thought of its address; only what fails is counted by it."""

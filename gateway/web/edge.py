@@ -101,7 +101,7 @@ class _Exchange:
         seconds = time.perf_counter() - self._started_s
         route = getattr(self._scope.get("route"), "path", "unmatched")
         method = self._scope["method"] if self._scope["method"] in _METHODS else "other"
-        metrics.request_answered(route, method, self._status, seconds)
+        metrics.request_answered(route, method, self._status, None if self._scope.get("lasting") else seconds)
         # Polls, probes and downloads that go well say nothing that the metrics do not.
         well = self._scope["method"] in _READS and self._status < 400  # noqa: PLR2004 - where errors begin
         level = logging.DEBUG if well else logging.INFO

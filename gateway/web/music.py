@@ -65,7 +65,7 @@ class MusicApi:
         else:
             snapshot = await self._tasks.snapshot(principal, task_id)
             task = snapshot.task
-            document = await self._remembered(snapshot)
+            document = await self.remembered(snapshot)
         headers = {} if task.state.terminal else {"Retry-After": _POLL_AGAIN_S}
         if applied := prefer.applied(self._wait_s, answered_async=False):
             headers["Preference-Applied"] = applied
@@ -112,7 +112,7 @@ class MusicApi:
         links = await self._tasks.links(task)
         return orjson.dumps(render_task(task, links, self._public_url, warnings))
 
-    async def _remembered(self, snapshot: Snapshot) -> bytes:
+    async def remembered(self, snapshot: Snapshot) -> bytes:
         """The task's document, made once for all polls between two changes; its links are renewed in time."""
         now_ms = self._clock.now_ms()
         if now_ms >= snapshot.rendered_until_ms:

@@ -24,7 +24,7 @@ def render_task(
         "audio_url": audio_url,
         "audio_urls": urls,
         "image_url": audio_url,
-        "outputs": [_output(clip, link) for clip, link in zip(task.clips, links, strict=True)],
+        "outputs": [render_output(clip, link) for clip, link in zip(task.clips, links, strict=True)],
         "price": render_price(task),
         "error": {"code": task.error.code, "detail": task.error.detail} if task.error else None,
         "warnings": [*_warnings(task), *warnings],
@@ -56,7 +56,7 @@ def render_quote(quote: Quote) -> dict[str, Any]:
     }
 
 
-def _output(clip: Clip, link: SignedUrl) -> dict[str, Any]:
+def render_output(clip: Clip, link: SignedUrl) -> dict[str, Any]:
     return {
         "index": clip.index,
         "url": link.url,

@@ -14,7 +14,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import accepts, admissions, claims, environments, latency, machine, memory, polls, start, wrk
+from tests.bench import (
+    accepts,
+    admissions,
+    claims,
+    environments,
+    events,
+    latency,
+    machine,
+    memory,
+    polls,
+    start,
+    wrk,
+)
 from tests.bench.processes import start_module
 from tests.bench.report import Section
 from tests.bench.rounds import Bench
@@ -26,12 +38,13 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Section]]] = {
     "claims": claims.measure,
     "latency": latency.measure,
     "memory": memory.measure,
+    "events": events.measure,
     "start": start.measure,
 }
 _NEED_WRK = {"polls", "accepts", "latency"}
 _NO_WRK = (
     "wrk is not installed, and polls, accepts and latency need it. On Debian: apt-get install wrk. "
-    "Without it: python -m tests.bench --only admissions,claims,memory,start"
+    "Without it: python -m tests.bench --only admissions,claims,memory,events,start"
 )
 
 

@@ -3,12 +3,14 @@
 python -m tests.bench.bare PORT
 """
 
+import asyncio
 import sys
+from collections.abc import AsyncIterator
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 
@@ -16,7 +18,21 @@ async def answer(_request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-app = Starlette(routes=[Route("/readyz", answer), Route("/api/task-status/{task_id}", answer)])
+async def stream(_request: Request) -> StreamingResponse:
+    async def events() -> AsyncIterator[bytes]:
+        yield b"event: queued\ndata: {}\n\n"
+        await asyncio.Future()
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+app = Starlette(
+    routes=[
+        Route("/readyz", answer),
+        Route("/api/task-status/{task_id}", answer),
+        Route("/stream", stream),
+    ]
+)
 
 if __name__ == "__main__":
     uvicorn.run(

@@ -4,7 +4,8 @@
 
 Any path ending in ``:predict`` answers as Vertex AI's Lyria 2 does, and ``/v1/chat/completions`` as an
 OpenAI-compatible model. What the prompt says chooses the answer: `TINY` one clip of 1.1 kB, `BIG` four clips
-of 6.3 MB each, which is 33 MB of JSON, `HELD` none until the connection is closed.
+of 6.3 MB each, which is 33 MB of JSON, `HELD` none until the connection is closed, `GATED` a tiny one for all
+who wait for it once somebody asks for ``/release``.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from typing import cast
 
 import uvloop
 
-TINY, BIG, HELD = "a tiny clip", "four long clips", "a clip that never comes"
+TINY, BIG, HELD, GATED = "a tiny clip", "four long clips", "a clip that never comes", "a clip in its time"
 
 _FRAMES_BIG, _FRAMES_TINY = 32_800 * 48, 256
 _FRAME_BYTES = 4
@@ -67,6 +68,12 @@ class Answers:
         self.chat = _response(json.dumps(_CHAT).encode())
         self.tiny = _response(_lyria_answer(_FRAMES_TINY, 1))
         self.big = _response(_lyria_answer(_FRAMES_BIG, 4))
+        self.waiting: list[asyncio.Transport] = []
+
+    def release(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for transport in waiting:
+            transport.write(self.tiny)
 
     def choose(self, head: bytes, body: bytes) -> bytes | None:
         if b":predict " in head:
@@ -96,9 +103,18 @@ class Connection(asyncio.Protocol):
             if not found or len(rest) < length:
                 return
             self._received = rest[length:]
-            answer = self._answers.choose(head, rest[:length])
-            if answer is not None and self._transport is not None:
-                self._transport.write(answer)
+            if self._transport is not None:
+                self._answer(self._transport, head, rest[:length])
+
+    def _answer(self, transport: asyncio.Transport, head: bytes, body: bytes) -> None:
+        if GATED.encode() in body:
+            self._answers.waiting.append(transport)
+            return
+        if head.startswith(b"POST /release "):
+            self._answers.release()
+        answer = self._answers.choose(head, body)
+        if answer is not None:
+            transport.write(answer)
 
 
 def _content_length(head: bytes) -> int:

@@ -78,7 +78,7 @@ async def test_a_tasks_whole_story_is_told(
     assert output["object_name"].startswith(f"{caller.tenant_id}/{task['task_id']}/0-")
     (attempt,) = story["attempts"]
     assert (attempt["state"], attempt["clips_delivered"]) == ("succeeded", 1)
-    assert [event["kind"] for event in story["events"]] == ["queued", "running", "succeeded"]
+    assert [event["kind"] for event in story["events"]] == ["queued", "running", "clip", "succeeded"]
     assert [(each["kind"], each["spent_micros"]) for each in story["entries"]] == [
         ("hold", 0),
         ("settle", 60_000),

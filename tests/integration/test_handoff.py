@@ -91,7 +91,7 @@ async def test_it_has_been_through_every_state(worker: Services, principal: Prin
         lambda tx: tx.exec_driver_sql("SELECT task_id, kind FROM task_events ORDER BY id").all()
     )
     assert [tuple(row) for row in rows] == [
-        (task.id, kind) for kind in ("queued", "running", "succeeded")
+        (task.id, kind) for kind in ("queued", "running", "clip", "succeeded")
     ]
     assert task == await worker.tasks.get(principal, task.id)
 

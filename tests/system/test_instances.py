@@ -1,5 +1,6 @@
 """Two gateways on one PostgreSQL: to callers they are one, and when one dies the other goes on."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from tests.emulator import RunningEmulator
+from tests.listening import Event, listen
 from tests.postgres import GUARDED, PASSWORD, Server
 from tests.running import RunningGateway, start_gateway
 from tests.system.patience import PATIENCE_S, until
@@ -107,6 +109,27 @@ def test_together_they_run_each_task_once(
     ids = [ask(callers[number % 2]) for number in range(20)]
     assert {ended(callers[0], task_id)["status"] for task_id in ids} == {"succeeded"}
     assert emulator.calls()["paid"] == 20
+
+
+def test_a_listener_on_one_hears_what_the_other_runs(
+    pair: Pair, key: str, callers: tuple[httpx.Client, httpx.Client], emulator: RunningEmulator
+) -> None:
+    """Whichever runs it, one of the listeners is on the other; and each goes on where the other stopped."""
+    emulator.settings(latency_s=0.3)
+    task_id = ask(callers[0])
+
+    async def hear() -> list[list[Event]]:
+        async with listen(pair[0].url, task_id, key) as one, listen(pair[1].url, task_id, key) as other:
+            first = await one.next()
+            heard = [[first, *await one.rest()], await other.rest()]
+        async with listen(pair[1].url, task_id, key, first.number) as again:
+            return [*heard, [first, *await again.rest()]]
+
+    heard = asyncio.run(hear())
+    assert [event.name for event in heard[0]] == ["queued", "running", "clip", "succeeded"]
+    numbers = [[event.number for event in events] for events in heard]
+    assert numbers[0] == numbers[1] == numbers[2] == sorted(numbers[0])
+    assert {events[-1].data["task_id"] for events in heard} == {task_id}
 
 
 def test_a_key_revoked_on_one_is_refused_by_the_other(
