@@ -1,4 +1,4 @@
-"""Killed at every step of a task's life, it ends right, is charged once, and paid for once too often at most."""
+"""Killed at any step of a task's life, it ends right, is charged once and paid for once too often at most."""
 
 import json
 import threading
