@@ -55,10 +55,7 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.RUNNING: frozenset(
         {TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELED, TaskState.QUEUED}
     ),
-    TaskState.SUCCEEDED: frozenset(),
-    TaskState.FAILED: frozenset(),
-    TaskState.CANCELED: frozenset(),
-    TaskState.EXPIRED: frozenset(),
+    **{state: frozenset[TaskState]() for state in TaskState if state.terminal},
 }
 
 
@@ -138,7 +135,8 @@ class TaskError:
 class Task:
     """A row of ``tasks`` with its clips. Times are milliseconds since the Unix epoch, UTC.
 
-    ``test`` tasks were asked for with a test key. ``webhook_url`` is told of this task's end.
+    ``test`` tasks were asked for with a test key. ``webhook_url`` is told of this task's end. It is not
+    started after ``start_by_at_ms``; ``charged_micros`` is what its end cost.
     """
 
     id: str
@@ -153,6 +151,8 @@ class Task:
     created_at_ms: int
     started_at_ms: int | None = None
     finished_at_ms: int | None = None
+    start_by_at_ms: int | None = None
+    charged_micros: int | None = None
     attempt_count: int = 0
     error: TaskError | None = None
     emulated: bool = False
@@ -261,8 +261,8 @@ WARN_PERCENTS = (80, 100)
 class Tenant:
     """A team. None means the documented default of that limit, or no restriction.
 
-    ``zone`` is an IANA time zone: the tenant's days and months begin there. ``price_ppm`` multiplies list
-    prices, in millionths. ``warn_percents`` are the shares of a budget at which to warn.
+    ``zone`` is an IANA time zone: its days and months begin there. ``price_ppm`` multiplies list prices, in
+    millionths. At ``warn_percents`` of a budget it is warned. Its tasks have ``start_within_s`` to start.
     """
 
     id: str
@@ -278,6 +278,7 @@ class Tenant:
     allowed_models: tuple[str, ...] | None = None
     allowed_formats: tuple[str, ...] | None = None
     retention_days: int | None = None
+    start_within_s: int | None = None
     warn_percents: tuple[int, ...] = WARN_PERCENTS
 
 

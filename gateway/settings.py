@@ -148,6 +148,10 @@ class Settings(BaseSettings):
     task_timeout_s: float = Field(
         900.0, ge=1, description="Seconds from acceptance after which a task is not tried again."
     )
+    cancel_charge: Literal["full", "delivered", "free"] = Field(
+        "full",
+        description="What canceling costs once a call is under way: the price, the clips stored, nothing.",
+    )
     call_timeout_s: float = Field(180.0, ge=1, description="Seconds one call to a model may take.")
     wait_s: float = Field(
         270.0, ge=0, le=3600, description="Seconds a POST waits for its music by default; then 202."

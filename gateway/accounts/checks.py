@@ -14,6 +14,9 @@ TAG_CHARS = 50
 MOST_OF_A_LIMIT = 1_000_000
 MOST_MICROS = 10**15
 MOST_DAYS = 36_500
+#: Time that a task may be given to start.
+SHORTEST_START_S = 5
+LONGEST_START_S = 86_400
 # Enough to tell an address from a slip; whether it exists only a message could tell.
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 _EMAIL_CHARS = 254
@@ -39,6 +42,7 @@ def tenant_faults(tenant: Tenant) -> Iterator[FieldError]:
     for limit in ("rpm", "max_concurrent", "max_queued", "weight"):
         yield from _count_faults(limit, getattr(tenant, limit), MOST_OF_A_LIMIT)
     yield from _count_faults("retention_days", tenant.retention_days, MOST_DAYS)
+    yield from _count_faults("start_within_s", tenant.start_within_s, LONGEST_START_S, least=SHORTEST_START_S)
     yield from _choice_faults("allowed_models", tenant.allowed_models, ModelKind)
     yield from _choice_faults("allowed_formats", tenant.allowed_formats, AudioFormat)
     if any(not 1 <= percent <= 100 for percent in tenant.warn_percents):  # noqa: PLR2004 - of a hundred
@@ -87,9 +91,9 @@ def budget_faults(window: BudgetWindow, limit_micros: int) -> Iterator[FieldErro
         )
 
 
-def _count_faults(name: str, value: int | None, most: int) -> Iterator[FieldError]:
-    if value is not None and not 1 <= value <= most:
-        yield FieldError(name, "out_of_range", f"must be 1 to {most}.")
+def _count_faults(name: str, value: int | None, most: int, *, least: int = 1) -> Iterator[FieldError]:
+    if value is not None and not least <= value <= most:
+        yield FieldError(name, "out_of_range", f"must be {least} to {most}.")
 
 
 def _choice_faults(name: str, chosen: tuple[str, ...] | None, known: Iterable[str]) -> Iterator[FieldError]:

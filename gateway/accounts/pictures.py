@@ -19,6 +19,7 @@ def of_tenant(tenant: Tenant) -> Picture:
         "allowed_models": _list(tenant.allowed_models),
         "allowed_formats": _list(tenant.allowed_formats),
         "retention_days": tenant.retention_days,
+        "start_within_s": tenant.start_within_s,
         "warn_percents": list(tenant.warn_percents),
     }
 

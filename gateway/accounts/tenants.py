@@ -31,6 +31,7 @@ class TenantTerms(TypedDict, total=False):
     allowed_models: tuple[str, ...] | None
     allowed_formats: tuple[str, ...] | None
     retention_days: int | None
+    start_within_s: int | None
     warn_percents: tuple[int, ...]
 
 

@@ -39,6 +39,8 @@ from gateway.ports import Clock, FileSource, MusicModel, Storage
 from gateway.settings import Settings
 from gateway.tasks.admission import Defaults
 from gateway.tasks.archive import TaskArchive
+from gateway.tasks.budget import CancelCharge
+from gateway.tasks.canceler import Canceler
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.claiming import Claimer
 from gateway.tasks.closing import Closing
@@ -63,7 +65,8 @@ from gateway.webhooks.delivery import Pump
 from gateway.webhooks.outbox import Announcer
 from gateway.webhooks.service import Webhooks
 
-_EXPIRE_EVERY_S = 2.0
+# Two probes of an index where nothing is to be done.
+_EXPIRE_EVERY_S = 0.5
 _FORGET_EVERY_S = 600.0
 _NOTE_EVERY_S = 15.0
 _DISCARD_EVERY_S = 60.0
@@ -104,6 +107,7 @@ class Services:
     guard: Guard
     tasks: TaskService
     feeds: Feeds
+    canceler: Canceler
     archive: TaskArchive
     retention: Retention
     runner: Runner
@@ -234,6 +238,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             guard=_open_guard(settings, metrics, clock, stack),
             tasks=tasks,
             feeds=Feeds(database, signals, clock),
+            canceler=_make_canceler(settings, database, webhooks.announcer, runner, signals, metrics, clock),
             archive=office.archive,
             retention=retention,
             runner=runner,
@@ -285,6 +290,19 @@ def _make_runner(
 
 def _defaults(settings: Settings) -> Defaults:
     return Defaults(settings.default_rpm, settings.default_max_queued)
+
+
+def _make_canceler(
+    settings: Settings,
+    database: Database,
+    announcer: Announcer,
+    runner: Runner,
+    signals: Signals,
+    metrics: Metrics,
+    clock: Clock,
+) -> Canceler:
+    charge = CancelCharge(settings.cancel_charge)
+    return Canceler(database, announcer, runner, signals, metrics, clock, charge)
 
 
 def _task_policy(settings: Settings) -> TaskPolicy:

@@ -77,6 +77,10 @@ _TENANT: tuple[Decorator[Any], ...] = (
         help="Days from a task's end until it is deleted, audio and prompt; none: never.",
     ),
     click.option(
+        "--start-within", "start_within_s", type=OrNone(DURATION), metavar="DURATION",
+        help="Time its tasks have to be started, like 90s or 10m; none: GATEWAY_TASK_TIMEOUT_S.",
+    ),
+    click.option(
         "--warn-at", "warn_percents", type=OrNone(click.IntRange(1, 100)), multiple=True, metavar="PERCENT",
         callback=_list(()),
         help="Share of a budget to warn at, 80 and 100 at first; repeat it for several; none: never.",

@@ -214,9 +214,11 @@ def _apis(settings: Settings, services: Services) -> Apis:
     music = MusicApi(
         callers,
         services.tasks,
+        services.canceler,
         services.clock,
         public_url=settings.effective_public_url,
         wait_s=settings.wait_s,
+        timeout_s=settings.task_timeout_s,
     )
     return Apis(
         music=music,
@@ -253,7 +255,7 @@ def _admin_api(settings: Settings, services: Services) -> AdminApi:
         tenants=TenantsApi(services.tenants),
         keys=KeysApi(services.keyring, services.clock),
         money=MoneyApi(services.books, services.usage),
-        tasks=TasksApi(services.archive, settings.deployments()),
+        tasks=TasksApi(services.archive, services.canceler, settings.deployments()),
     )
 
 

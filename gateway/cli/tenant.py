@@ -198,8 +198,13 @@ def _facts(tenant: Tenant) -> list[tuple[str, object]]:
         ("Models", "any" if tenant.allowed_models is None else ", ".join(tenant.allowed_models)),
         ("Formats", "any" if tenant.allowed_formats is None else ", ".join(tenant.allowed_formats)),
         ("Tasks kept", "for ever" if tenant.retention_days is None else f"{tenant.retention_days} days"),
+        ("Started within", _seconds(tenant.start_within_s, "GATEWAY_TASK_TIMEOUT_S")),
         ("Warned at", ", ".join(f"{percent} %" for percent in tenant.warn_percents) or "never"),
     ]
+
+
+def _seconds(seconds: int | None, absent: str) -> str:
+    return absent if seconds is None else f"{seconds} s"
 
 
 def _dollars(micros: int | None, absent: str) -> str:

@@ -89,13 +89,22 @@ def _place(source: sa.FromClause) -> sa.Label[str]:
 
 
 def _of_tasks() -> dict[str, _Statement]:
-    """A task has one hold, of its price, one ending if it has ended, and the charge for what it delivered."""
+    """A task has one hold, of its price, one ending if it has ended, and the charge for what it delivered.
+
+    One that was canceled was charged as its row says: nothing, its price, or again what it delivered.
+    """
     is_open = tasks.c.state.in_(_OPEN)
     clips = (
         sa.select(sa.func.count()).where(outputs.c.task_id == tasks.c.id).correlate(tasks).scalar_subquery()
     )
+    canceled = tasks.c.state == TaskState.CANCELED.value
+    charged = sa.func.coalesce(tasks.c.charged_micros, 0)
     owed = sa.case(
-        (tasks.c.state == TaskState.SUCCEEDED.value, tasks.c.price_micros // tasks.c.sample_count * clips),
+        (sa.and_(canceled, charged.in_([0, tasks.c.price_micros])), charged),
+        (
+            sa.or_(canceled, tasks.c.state == TaskState.SUCCEEDED.value),
+            tasks.c.price_micros // tasks.c.sample_count * clips,
+        ),
         else_=0,
     )
     return {
@@ -106,6 +115,8 @@ def _of_tasks() -> dict[str, _Statement]:
             _sum_of(ledger.c.held_micros), sa.case((is_open, tasks.c.price_micros), else_=0)
         ),
         "charged for a task": _differing(_sum_of(ledger.c.spent_micros), owed),
+        # None where an older version ended the task.
+        "charge kept with a task": _differing(tasks.c.charged_micros, _sum_of(ledger.c.spent_micros)),
     }
 
 

@@ -9,17 +9,20 @@ from gateway.model import Task, TaskError, TaskState
 
 _now = sa.bindparam("now_ms", type_=sa.BigInteger)
 # A task that was run before is for a worker to end: it may have clips.
-_waits_too_long = (
-    in_state(TaskState.QUEUED),
-    tasks.c.deadline_at_ms <= _now,
-    tasks.c.started_at_ms.is_(None),
+_never_ran = (in_state(TaskState.QUEUED), tasks.c.started_at_ms.is_(None))
+_MOMENTS = (tasks.c.deadline_at_ms, tasks.c.start_by_at_ms)
+# One look for each moment, along its own index; the two in one would go through all that waits.
+_OVERDUE = tuple(
+    sa.select(tasks.c.id).where(*_never_ran, moment <= _now).order_by(moment).limit(sa.bindparam("at_most"))
+    for moment in _MOMENTS
 )
-_OVERDUE = (
-    sa.select(tasks.c.id).where(*_waits_too_long).order_by(tasks.c.tenant_id, tasks.c.tenant_seq)
-).limit(sa.bindparam("at_most"))
 _EXPIRE = (
     sa.update(tasks)
-    .where(tasks.c.id == sa.bindparam("task_id"), *_waits_too_long)
+    .where(
+        tasks.c.id == sa.bindparam("task_id"),
+        *_never_ran,
+        sa.or_(*(moment <= _now for moment in _MOMENTS)),
+    )
     .values(
         state=TaskState.EXPIRED.value,
         finished_at_ms=_now,
@@ -31,8 +34,10 @@ _EXPIRE = (
 
 
 def list_overdue(tx: Tx, *, now_ms: int, at_most: int) -> tuple[str, ...]:
-    """Tasks that never started and whose time is over."""
-    return tuple(tx.execute(_OVERDUE, {"now_ms": now_ms, "at_most": at_most}).scalars())
+    """Tasks that never started and whose time is over: the whole of it, or that to be started in."""
+    values = {"now_ms": now_ms, "at_most": at_most}
+    found = [task_id for statement in _OVERDUE for task_id in tx.execute(statement, values).scalars()]
+    return tuple(dict.fromkeys(found))[:at_most]
 
 
 def expire_waiting(tx: Tx, task_id: str, *, error: TaskError, now_ms: int) -> Task | None:

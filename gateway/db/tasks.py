@@ -95,6 +95,11 @@ _COUNT_RUNNING = sa.select(sa.func.count()).where(
 )
 _INSERT = Prepared(sa.insert(tasks))
 _INSERT_EVENT = Prepared(sa.insert(task_events))
+_NOTE_CHARGE = Prepared(
+    sa.update(tasks)
+    .where(tasks.c.id == sa.bindparam("task_id"))
+    .values(charged_micros=sa.bindparam("charged"))
+)
 _BY_ID = sa.select(tasks).where(
     tasks.c.id.in_(sa.bindparam("ids", expanding=True)), tasks.c.deleted_at_ms.is_(None)
 )
@@ -219,6 +224,7 @@ def insert_task(tx: Tx, task: Task, *, key_seq: int, tenant_seq: int, deadline_a
             "traceparent": task.traceparent,
             "created_at_ms": task.created_at_ms,
             "deadline_at_ms": deadline_at_ms,
+            "start_by_at_ms": task.start_by_at_ms,
             "not_before_ms": task.created_at_ms,
             "attempt_count": 0,
         },
@@ -237,6 +243,11 @@ def add_event(
         tx,
         {"task_id": task_id, "kind": kind, "at_ms": at_ms, "data": orjson.dumps(data or {}).decode()},
     )
+
+
+def note_charge(tx: Tx, task_id: str, charged_micros: int) -> None:
+    """Keep beside a task's end what it cost."""
+    _NOTE_CHARGE.run(tx, {"task_id": task_id, "charged": charged_micros})
 
 
 def get_tasks(tx: Tx, ids: Iterable[str]) -> dict[str, Task]:
@@ -286,6 +297,8 @@ def task_from(row: sa.Row[tuple[object, ...]], clips: Sequence[Clip] = ()) -> Ta
         created_at_ms=row.created_at_ms,
         started_at_ms=row.started_at_ms,
         finished_at_ms=row.finished_at_ms,
+        start_by_at_ms=row.start_by_at_ms,
+        charged_micros=row.charged_micros,
         attempt_count=row.attempt_count,
         error=TaskError(row.error_code, row.error_detail) if row.error_code else None,
         emulated=row.emulated,

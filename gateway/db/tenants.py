@@ -136,6 +136,7 @@ def _values(tenant: Tenant) -> dict[str, Any]:
         "allowed_models": listed(tenant.allowed_models),
         "allowed_formats": listed(tenant.allowed_formats),
         "retention_days": tenant.retention_days,
+        "start_within_s": tenant.start_within_s,
         "warn_percents": listed(tenant.warn_percents),
     }
 

@@ -15,6 +15,8 @@ from gateway.db.tables import api_keys, attempts, ledger, outputs, tasks, tenant
 from gateway.model import Dimension, EntryKind, Offset, TaskState
 
 _DAY_MS = 86_400_000
+# A task that was canceled keeps the clips that were there by then.
+_DELIVERING = (TaskState.SUCCEEDED.value, TaskState.CANCELED.value)
 #: The values of a group, in the order in which they were asked for. None where an adjustment has none.
 Group = tuple[str | int | None, ...]
 
@@ -35,9 +37,9 @@ class Usage:
 
     ``requests`` were accepted, and are in one of the six states; each counts once, however often it was
     tried. What test keys asked for is in ``test_requests`` alone. ``clips`` and ``audio_ms`` are those of
-    tasks that succeeded. ``attempts`` are calls to models; of the ``unknown_attempts`` among them the
-    outcome is not known, so ``provider_cost_micros`` counts what they may have cost. Calls that are still
-    going on cost nothing yet. ``held_micros`` is held now. ``spent_micros`` was charged for clips,
+    tasks that succeeded or were canceled. ``attempts`` are calls to models; of the ``unknown_attempts`` among
+    them the outcome is not known, so ``provider_cost_micros`` counts what they may have cost. Calls that are
+    still going on cost nothing yet. ``held_micros`` is held now. ``spent_micros`` was charged for tasks,
     ``adjusted_micros`` entered by hand.
     """
 
@@ -148,7 +150,7 @@ def _of_tasks(
     yield (
         [_count(sa.true(), "clips"), sa.func.sum(length_ms).label("audio_ms")],
         sa.join(chosen, outputs, outputs.c.task_id == chosen.c.id),
-        sa.and_(real, chosen.c.state == TaskState.SUCCEEDED.value),
+        sa.and_(real, chosen.c.state.in_(_DELIVERING)),
     )
     ended = attempts.c.state != "started"
     yield (

@@ -17,9 +17,13 @@ from gateway.model import Clip, Task, TaskError, TaskState
 
 _now = sa.bindparam("now_ms", type_=sa.BigInteger)
 
+# What was not started in its time is for the sweeper to end.
+_in_time = sa.or_(
+    tasks.c.started_at_ms.is_not(None), tasks.c.start_by_at_ms.is_(None), tasks.c.start_by_at_ms > _now
+)
 _claim = (
     sa.update(tasks)
-    .where(tasks.c.id == sa.bindparam("task_id"), in_state(TaskState.QUEUED))
+    .where(tasks.c.id == sa.bindparam("task_id"), in_state(TaskState.QUEUED), _in_time)
     .values(
         state="running",
         lease_token=sa.bindparam("token"),
@@ -143,7 +147,7 @@ class Lease:
 def claim(
     tx: Tx, task_id: str, *, token: str, now_ms: int, expires_at_ms: int, within_limit: bool = False
 ) -> Lease | None:
-    """Take a queued task. None when somebody else was quicker.
+    """Take a queued task. None when somebody else was quicker, or its time to be started is over.
 
     ``within_limit`` looks at what the tenant may run at once, as `gateway.db.lines` does for whoever chooses.
     Either has locked all claims before (see `gateway.db.locks`).
@@ -161,7 +165,7 @@ def claim(
         token=token,
         deadline_at_ms=row.deadline_at_ms,
         stored=frozenset(clip.index for clip in clips),
-        attempts_spent=0 if fresh else tx.execute(_SPENT, {"task_id": task_id}).scalar_one(),
+        attempts_spent=0 if fresh else count_spent(tx, task_id),
     )
 
 
@@ -269,6 +273,16 @@ def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
         add_event(tx, task_id, "clip", at_ms=now_ms, data={"index": clip.index})
 
 
+def lose_attempts(tx: Tx, ids: Sequence[str], *, now_ms: int) -> None:
+    """The open calls of these tasks are nobody's any more: their outcome is unknown."""
+    tx.execute(_LOSE_ATTEMPTS, {"ids": list(ids), "now_ms": now_ms})
+
+
+def count_spent(tx: Tx, task_id: str) -> int:
+    """The calls of a task that may have been paid."""
+    return tx.execute(_SPENT, {"task_id": task_id}).scalar_one()
+
+
 def count_clips(tx: Tx, task_id: str) -> int:
     return int(_COUNT_CLIPS.one_or_none(tx, {"task_id": task_id}).clips)
 
@@ -297,7 +311,7 @@ def requeue(tx: Tx, task_id: str, *, token: str, not_before_ms: int, reason: str
     """Give a running task back, to be claimed from ``not_before_ms`` on. False when the lease is gone."""
     changed = _REQUEUE.run(tx, {"task_id": task_id, "token": token, "not_before": not_before_ms})
     if changed:
-        tx.execute(_LOSE_ATTEMPTS, {"ids": [task_id], "now_ms": now_ms})
+        lose_attempts(tx, [task_id], now_ms=now_ms)
         add_event(tx, task_id, "requeued", at_ms=now_ms, data={"reason": reason})
     return changed == 1
 
@@ -309,7 +323,7 @@ def expire_leases(tx: Tx, *, now_ms: int, spare: Sequence[str] = ()) -> tuple[st
     """
     ids = list(tx.execute(_EXPIRE, {"now_ms": now_ms, "spare": list(spare)}).scalars())
     if ids:
-        tx.execute(_LOSE_ATTEMPTS, {"ids": ids, "now_ms": now_ms})
+        lose_attempts(tx, ids, now_ms=now_ms)
         for task_id in ids:
             add_event(tx, task_id, "requeued", at_ms=now_ms, data={"reason": "lease_expired"})
     return tuple(ids)

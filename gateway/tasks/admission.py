@@ -72,18 +72,19 @@ def admit(
             raise _name_taken()
         return Admitted(joined, None, joined=True)
     passed = _check(tx, priced, caller, defaults)
+    new = replace(passed.task, start_by_at_ms=_start_by_ms(passed.task, passed.tenant, deadline_at_ms))
     tasks.insert_task(
         tx,
-        passed.task,
+        new,
         key_seq=passed.windows.key_newest + 1,
         tenant_seq=passed.windows.tenant_newest + 1,
         deadline_at_ms=deadline_at_ms,
     )
     tasks.add_event(tx, task.id, "queued", at_ms=task.created_at_ms)
-    charging.hold(tx, passed.task, periods_at(task.created_at_ms, passed.tenant.zone))
+    charging.hold(tx, new, periods_at(task.created_at_ms, passed.tenant.zone))
     if name is not None:
         idempotency.keep_name(tx, task.tenant_id, name, task_id=task.id, now_ms=task.created_at_ms)
-    return Admitted(passed.task, passed.rate, passed.alerts)
+    return Admitted(new, passed.rate, passed.alerts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,15 @@ def _price(tx: Tx, task: Task, *, lock: bool = False) -> tuple[Task, Caller]:
     clips = task.spec.sample_count
     price_micros = price_for(caller.tenant, task.price_micros // clips) * clips
     return replace(task, price_micros=price_micros), caller
+
+
+def _start_by_ms(task: Task, tenant: Tenant, deadline_at_ms: int) -> int | None:
+    """When a task that has not started is given up: what it says itself, or its tenant; never later."""
+    if task.start_by_at_ms is not None:
+        return min(task.start_by_at_ms, deadline_at_ms)
+    if tenant.start_within_s is not None:
+        return min(task.created_at_ms + tenant.start_within_s * 1000, deadline_at_ms)
+    return None
 
 
 def _check(tx: Tx, task: Task, caller: Caller, defaults: Defaults) -> _Passed:

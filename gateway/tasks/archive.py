@@ -49,7 +49,7 @@ class TaskArchive:
         def read(tx: Tx) -> Story:
             task = tasks.get_tasks(tx, [task_id]).get(task_id)
             if task is None:
-                raise NotFound(f"There is no task {task_id!r}.", code=ErrorCode.NOT_FOUND)
+                raise no_task(task_id)
             return Story(
                 task,
                 archive.list_attempts(tx, task_id),
@@ -62,3 +62,8 @@ class TaskArchive:
     async def queue(self) -> tuple[QueueLine, ...]:
         """Every tenant that has tasks waiting or running."""
         return await self._database.read(archive.list_lines)
+
+
+def no_task(task_id: str) -> NotFound:
+    """What an administrator is told."""
+    return NotFound(f"There is no task {task_id!r}.", code=ErrorCode.NOT_FOUND)

@@ -1,6 +1,7 @@
 """Prices and budgets: what clips cost a tenant, and whether that still fits. Pure."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 from gateway.accounts.calendar import local_time, periods_at, resets_at_ms
 from gateway.db.ledger import Balance
@@ -25,6 +26,26 @@ def charge_for(task: Task, state: TaskState, delivered: int) -> int:
     Exact, since a task's price is a whole number for each of its clips.
     """
     return task.price_micros // task.spec.sample_count * delivered if state is TaskState.SUCCEEDED else 0
+
+
+class CancelCharge(StrEnum):
+    """What is charged for a task that is canceled while a call for it is under way."""
+
+    FULL = "full"  # its price: the provider may bill what it was asked for
+    DELIVERED = "delivered"  # the clips that were stored by then
+    FREE = "free"
+
+
+def charge_for_canceled(task: Task, charge: CancelCharge, *, delivered: int, under_way: bool) -> int:
+    """What canceling costs. ``under_way`` says that a call was, and may have to be paid.
+
+    Without one only the clips that are there are charged, as when they had been all there is.
+    """
+    if charge is CancelCharge.FREE:
+        return 0
+    if charge is CancelCharge.FULL and under_way:
+        return task.price_micros
+    return charge_for(task, TaskState.SUCCEEDED, delivered)
 
 
 def check_budgets(

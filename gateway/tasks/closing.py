@@ -135,7 +135,9 @@ class Closing:
         work.finish(tx, task.id, token=lease.token, state=what.state, error=what.error, now_ms=now_ms)
         delivered = work.count_clips(tx, task.id)
         charged_micros = charging.conclude(tx, lease.task, what.state, delivered=delivered, now_ms=now_ms)
-        ended = replace(task, state=what.state, error=what.error, finished_at_ms=now_ms)
+        ended = replace(
+            task, state=what.state, error=what.error, finished_at_ms=now_ms, charged_micros=charged_micros
+        )
         self._announcer.announce_task(
             tx, ended, clips=delivered, charged_micros=charged_micros, now_ms=now_ms
         )

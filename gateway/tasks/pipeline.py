@@ -11,7 +11,7 @@ from gateway.db import work
 from gateway.db.engine import Database, Tx
 from gateway.db.locks import lock_claims
 from gateway.db.work import AttemptEnd, Lease
-from gateway.errors import AttemptFault, ErrorCode, Unavailable, UpstreamError
+from gateway.errors import AttemptFault, ErrorCode, StorageError, Unavailable, UpstreamError
 from gateway.metrics import CallOutcome, Metrics
 from gateway.model import Clip, Deployment, KeyMode, ModelKind, Task
 from gateway.ports import Clock, ModelCall, ModelReply, MusicModel, Storage
@@ -237,8 +237,15 @@ class Pipeline:
             end = AttemptEnd(
                 attempt_id, "unknown", clips, fault=AttemptFault.UNKNOWN.value, cost_micros=cost_micros
             )
-            with contextlib.suppress(LeaseLost, Unavailable):
+            try:
                 await self._closing.keep(lease, end)
+            except LeaseLost:
+                # Now it is nobody's. What cannot be deleted here is found as an orphan.
+                with contextlib.suppress(StorageError):
+                    for clip in clips:
+                        await self._storage.delete(clip.object_name)
+            except Unavailable as error:
+                logger.warning("clips of a call that was broken off are not recorded: %s", error.internal)
 
     def _left_s(self, lease: Lease) -> float:
         return (lease.deadline_at_ms - self._clock.now_ms()) / 1000

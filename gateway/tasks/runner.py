@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from gateway.db import work
+from gateway.db import cancels, work
 from gateway.db.engine import Database, Tx
 from gateway.db.work import Lease
 from gateway.errors import GatewayError
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
 _RENEWALS_PER_LEASE = 3
 _PUT_BACK_DELAY_S = 5.0
+# What was touched in so short a time is looked at together.
+_GATHER_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ class Runner:
         self._policy = policy
         # By lease, not by task: one that was lost may still be winding up when its task is claimed anew.
         self._active: dict[str, tuple[Lease, asyncio.Task[None]]] = {}
+        # Leases that are gone, whose work is winding up: it is not to be disturbed again.
+        self._lost: set[str] = set()
+        # Something that is worked on here was changed by somebody; perhaps it was canceled.
+        self._doubtful = asyncio.Event()
+        database.listen(self._hear)
         # At the last look nothing waited that could not be taken: a free slot need not look again.
         self._idle = False
         self._admitting: set[asyncio.Future[Any]] = set()
@@ -75,6 +82,7 @@ class Runner:
         self._keeping = [
             asyncio.create_task(repeat(self._clock, "renewing leases", renew_every_s, self._renew)),
             asyncio.create_task(repeat(self._clock, "expiring leases", _LOOK_EVERY_S, self._expire)),
+            asyncio.create_task(self._watch_for_ever()),
         ]
 
     async def drain(self) -> None:
@@ -159,6 +167,8 @@ class Runner:
     def _begin(self, lease: Lease, begun: Begun | None) -> None:
         self._metrics.task_changed(lease.task.model, TaskState.RUNNING, lease.task.mode)
         self._active[lease.token] = (lease, asyncio.create_task(self._work(lease, begun)))
+        # Canceled between its claim and now, nobody would have been found here to be told.
+        self._doubtful.set()
         self._metrics.running.set(len(self._active))
 
     async def _work(self, lease: Lease, begun: Begun | None) -> None:
@@ -175,7 +185,10 @@ class Runner:
             except LeaseLost:
                 logger.warning("another worker has the task; what was made here is dropped")
             except asyncio.CancelledError:
-                await self._give_back(lease, 0.0, "drain")
+                if lease.token in self._lost:
+                    logger.info("the task was taken away; work on it was broken off")
+                else:
+                    await self._give_back(lease, 0.0, "drain")
             except GatewayError as error:
                 logger.error("task was put back: %s", error.internal or error.detail)
                 await self._give_back(lease, _PUT_BACK_DELAY_S, "gateway_error")
@@ -184,10 +197,41 @@ class Runner:
                 await self._give_back(lease, _PUT_BACK_DELAY_S, "gateway_error")
             finally:
                 del self._active[lease.token]
+                self._lost.discard(lease.token)
                 self._metrics.running.set(len(self._active))
                 self._signals.ended(task.id, left if left is not None and left.state.terminal else None)
                 if not (self._idle and left is not None and left.state.terminal):
                     self._signals.work.set()
+
+    def abort(self, task_id: str) -> None:
+        """Break off the work on a task that was canceled, and its call with it, if that is done here."""
+        for token in [token for token, (lease, _) in self._active.items() if lease.task.id == task_id]:
+            self._break_off(token)
+
+    def _break_off(self, token: str) -> None:
+        # It may have ended meanwhile.
+        if token in self._active and token not in self._lost:
+            self._lost.add(token)
+            # Not before its first step, without which it would not come to its last.
+            asyncio.get_running_loop().call_soon(self._active[token][1].cancel)
+
+    def _hear(self, touched: frozenset[str] | None) -> None:
+        if any(touched is None or lease.task.id in touched for lease, _ in self._active.values()):
+            self._doubtful.set()
+
+    async def _watch_for_ever(self) -> None:
+        """Find out what was canceled elsewhere. What is missed here is found when its lease is renewed."""
+        while True:
+            await self._doubtful.wait()
+            await self._clock.sleep(_GATHER_S)
+            self._doubtful.clear()
+            await attempt(self._clock, "looking for canceled tasks", self._abort_canceled)
+
+    async def _abort_canceled(self) -> None:
+        held = [lease.task.id for lease, _ in self._active.values()]
+        if held:
+            for task_id in await self._database.read(partial(cancels.list_canceled, ids=held)):
+                self.abort(task_id)
 
     async def _give_back(self, lease: Lease, delay_s: float, reason: str) -> None:
         now_ms = self._clock.now_ms()
@@ -213,9 +257,7 @@ class Runner:
         expires_at_ms = self._clock.now_ms() + round(self._policy.lease_s * 1000)
         lost = await self._database.write(partial(_renew_all, held, expires_at_ms))
         for token in lost:
-            # Its work may have ended meanwhile.
-            if token in self._active:
-                self._active[token][1].cancel()
+            self._break_off(token)
 
     async def _expire(self) -> None:
         now_ms = self._clock.now_ms()

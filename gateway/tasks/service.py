@@ -115,6 +115,7 @@ class TaskService:
             metadata=dict(submission.metadata),
             price_micros=0 if test else deployment.price_micros * spec.sample_count,
             created_at_ms=now_ms,
+            start_by_at_ms=_after(now_ms, submission.start_within_s),
             emulated=test or self._policy.emulated,
             test=test,
             webhook_url=submission.webhook_url,
@@ -162,7 +163,7 @@ class TaskService:
         """As `get`, with what was made of the task before."""
         snapshot = await self._snapshots.get(task_id)
         if snapshot is None or snapshot.task.tenant_id != principal.tenant_id:
-            raise NotFound("There is no such task of yours. Check the id you were given.")
+            raise not_yours()
         return snapshot
 
     async def wait(self, principal: Principal, task_id: str, *, timeout_s: float) -> Task:
@@ -184,6 +185,15 @@ class TaskService:
     async def links(self, task: Task) -> tuple[SignedUrl, ...]:
         """A signed URL for each clip, the same one until half of its life is gone. Raises `StorageError`."""
         return tuple([await self._storage.signed_url(clip.object_name) for clip in task.clips])
+
+
+def _after(now_ms: int, seconds: int | None) -> int | None:
+    return None if seconds is None else now_ms + seconds * 1000
+
+
+def not_yours() -> NotFound:
+    """What a caller is told of a task that there is not, and of another tenant's."""
+    return NotFound("There is no such task of yours. Check the id you were given.")
 
 
 def _test_keys_off() -> Forbidden:

@@ -18,7 +18,8 @@ class Submission:
     """A validated request. ``model`` is None to take the route's own choice.
 
     ``idempotency_key`` is the caller's name for this piece of work: a repeat joins what came of it.
-    ``webhook_url`` is to be told of its end.
+    ``webhook_url`` is to be told of its end. It is given up if it has not started after ``start_within_s``
+    seconds; None: after its tenant's time.
     """
 
     route: Route
@@ -29,12 +30,14 @@ class Submission:
     traceparent: str | None
     idempotency_key: str | None = None
     webhook_url: str | None = None
+    start_within_s: int | None = None
 
     def name(self, mode: KeyMode) -> RequestName | None:
         """The hashes of the request's name and of all that it asks for; None when it has no name.
 
         A name given with a test key is another one with a live key: who goes live must not be handed what the
-        emulator made.
+        emulator made. The time to start is no part of what is asked for: who repeats a request has less of it
+        left.
         """
         if self.idempotency_key is None:
             return None

@@ -1,6 +1,7 @@
 """Ends what waits too long, and forgets what is old enough. Safe to run in several processes at once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from gateway.db import deliveries, idempotency, sweeps
@@ -69,5 +70,5 @@ class Sweeper:
             if task is not None:
                 charged_micros = charging.conclude(tx, task, task.state, delivered=0, now_ms=now_ms)
                 self._announcer.announce_task(tx, task, clips=0, charged_micros=charged_micros, now_ms=now_ms)
-                expired.append(task)
+                expired.append(replace(task, charged_micros=charged_micros))
         return expired

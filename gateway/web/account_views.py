@@ -23,6 +23,7 @@ def render_standing(standing: Standing) -> dict[str, Any]:
             "name": tenant.name,
             "status": tenant.status.value,
             "zone": tenant.zone,
+            "start_within_s": tenant.start_within_s,
             "allowed_models": _listed(tenant.allowed_models),
             "allowed_formats": _listed(tenant.allowed_formats),
         },

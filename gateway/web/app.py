@@ -86,6 +86,7 @@ def routes(apis: Apis) -> list[Route]:
         Route("/api/music_generate", Endpoint(apis.music.generate), methods=["POST"]),
         Route("/api/music_generate_lyria", Endpoint(apis.music.generate_lyria), methods=["POST"]),
         Route("/api/tasks/{task_id}", Endpoint(apis.deletion.delete), methods=["DELETE"]),
+        Route("/api/tasks/{task_id}/cancel", Endpoint(apis.music.cancel), methods=["POST"]),
         Route("/api/account", Endpoint(apis.account.account), methods=["GET"]),
         Route("/api/usage", Endpoint(apis.account.usage), methods=["GET"]),
         Route("/api/models", Endpoint(apis.account.models), methods=["GET"]),

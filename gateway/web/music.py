@@ -8,6 +8,7 @@ from gateway.errors import FieldError, InvalidRequest
 from gateway.model import MusicSpec, Principal, Route, Scope, Task
 from gateway.ports import Clock
 from gateway.tasks.budget import describe
+from gateway.tasks.canceler import Canceler
 from gateway.tasks.service import TaskService
 from gateway.tasks.snapshots import Snapshot
 from gateway.tasks.submission import Submission
@@ -15,6 +16,7 @@ from gateway.telemetry import trace_id
 from gateway.web.answers import answer
 from gateway.web.bodies import read_fields, read_json
 from gateway.web.callers import Callers
+from gateway.web.deadlines import CANCEL_AFTER, parse_cancel_after
 from gateway.web.naming import NAME, parse_name
 from gateway.web.preferences import NO_PREFERENCE, Preference, parse_prefer
 from gateway.web.problems import limit_headers
@@ -33,16 +35,20 @@ class MusicApi:
         self,
         callers: Callers,
         tasks: TaskService,
+        canceler: Canceler,
         clock: Clock,
         *,
         public_url: str,
         wait_s: float,
+        timeout_s: float,
     ) -> None:
         self._callers = callers
         self._tasks = tasks
+        self._canceler = canceler
         self._clock = clock
         self._public_url = public_url
         self._wait_s = wait_s
+        self._timeout_s = timeout_s
 
     async def generate(self, request: Request) -> Response:
         principal = await self._callers.identify(request, Scope.GENERATE)
@@ -71,6 +77,12 @@ class MusicApi:
             headers["Preference-Applied"] = applied
         return answer(document, 200, headers)
 
+    async def cancel(self, request: Request) -> Response:
+        principal = await self._callers.identify(request, Scope.GENERATE)
+        read_query(request)
+        task = await self._canceler.cancel(principal, request.path_params["task_id"])
+        return answer(await self._document(task))
+
     async def _submit(
         self,
         request: Request,
@@ -88,6 +100,7 @@ class MusicApi:
             traceparent=_traceparent(request),
             idempotency_key=parse_name(request.headers.getlist(NAME)),
             webhook_url=body.webhook_url,
+            start_within_s=parse_cancel_after(request.headers.getlist(CANCEL_AFTER), self._timeout_s),
         )
         if _is_dry_run(request):
             quote = await self._tasks.quote(principal, submission)

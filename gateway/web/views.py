@@ -33,6 +33,7 @@ def render_task(
         "created_at": timestamp(task.created_at_ms),
         "started_at": timestamp(task.started_at_ms),
         "finished_at": timestamp(task.finished_at_ms),
+        "start_by": timestamp(task.start_by_at_ms),
         "status_url": f"{public_url}/api/task-status/{task.id}",
         "emulated": task.emulated,
         "test": task.test,
@@ -73,7 +74,10 @@ def render_output(clip: Clip, link: SignedUrl) -> dict[str, Any]:
 
 def render_price(task: Task) -> dict[str, Any]:
     """The price quoted, and what is charged of it once the task has ended."""
-    charged_micros = charge_for(task, task.state, len(task.clips)) if task.state.terminal else None
+    charged_micros = task.charged_micros
+    if charged_micros is None and task.state.terminal:
+        # Ended by an older version, which charged for what it delivered.
+        charged_micros = charge_for(task, task.state, len(task.clips))
     return {
         "currency": "USD",
         "micros": task.price_micros,
@@ -104,6 +108,11 @@ def _warnings(task: Task) -> list[str]:
         found.append(
             f"{len(task.clips)} of {task.spec.sample_count} clips were delivered and charged; "
             "`error` says why the others are missing."
+        )
+    if task.state is TaskState.CANCELED and task.clips:
+        found.append(
+            f"{len(task.clips)} of {task.spec.sample_count} clips were there before it was canceled; "
+            "they are in `outputs`."
         )
     return found
 

@@ -80,6 +80,7 @@ def _tasks(api: TasksApi) -> list[Route]:
     return [
         _route("/tasks", GET=api.list),
         _route("/tasks/{task_id}", GET=api.get),
+        _route("/tasks/{task_id}/cancel", POST=api.cancel),
         _route("/queue", GET=api.queue),
         _route("/deployments", GET=api.deployments),
     ]

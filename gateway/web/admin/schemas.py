@@ -13,7 +13,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from gateway.accounts.books import REASON_CHARS
-from gateway.accounts.checks import MOST_DAYS, MOST_MICROS, MOST_OF_A_LIMIT, NAME_CHARS, TAG_CHARS, TAGS
+from gateway.accounts.checks import (
+    LONGEST_START_S,
+    MOST_DAYS,
+    MOST_MICROS,
+    MOST_OF_A_LIMIT,
+    NAME_CHARS,
+    SHORTEST_START_S,
+    TAG_CHARS,
+    TAGS,
+)
 from gateway.accounts.keyring import LONGEST_OVERLAP_S, KeyTerms
 from gateway.accounts.tenants import TenantTerms
 from gateway.model import AudioFormat, BudgetWindow, KeyMode, ModelKind, Role, Scope
@@ -133,6 +142,7 @@ class _TenantBody(AdminBody):
     allowed_models: Models | None = None
     allowed_formats: Annotated[list[FormatName], Field(max_length=_CHOICES)] | None = None
     retention_days: Annotated[int, Field(ge=1, le=MOST_DAYS), WHOLE] | None = None
+    start_within_s: Annotated[int, Field(ge=SHORTEST_START_S, le=LONGEST_START_S), WHOLE] | None = None
     warn_percents: Annotated[list[Percent], Field(max_length=_CHOICES)] = []  # noqa: RUF012 - pydantic copies
 
     def terms(self) -> TenantTerms:

@@ -5,7 +5,8 @@ from starlette.responses import Response
 
 from gateway.model import Deployment, ModelKind, TaskState
 from gateway.tasks.archive import TaskArchive, TaskFilter
-from gateway.web.admin.requests import Page, Parameters, cursor_at
+from gateway.tasks.canceler import Canceler
+from gateway.web.admin.requests import Page, Parameters, act_of, cursor_at
 from gateway.web.admin.views import render_deployment, render_line, render_story, render_summary
 from gateway.web.answers import answer
 from gateway.web.queries import read_query
@@ -16,8 +17,9 @@ _FILTERS = ("tenant_id", "key_id", "state", "model", "created_from", "created_be
 class TasksApi:
     """``/admin/api/tasks``, ``/admin/api/queue`` and ``/admin/api/deployments``."""
 
-    def __init__(self, archive: TaskArchive, deployments: tuple[Deployment, ...]) -> None:
+    def __init__(self, archive: TaskArchive, canceler: Canceler, deployments: tuple[Deployment, ...]) -> None:
         self._archive = archive
+        self._canceler = canceler
         self._deployments = deployments
 
     async def list(self, request: Request) -> Response:
@@ -37,6 +39,11 @@ class TasksApi:
     async def get(self, request: Request) -> Response:
         read_query(request)
         return answer(render_story(await self._archive.tell(request.path_params["task_id"])))
+
+    async def cancel(self, request: Request) -> Response:
+        read_query(request)
+        task = await self._canceler.cancel_any(act_of(request), request.path_params["task_id"])
+        return answer(render_story(await self._archive.tell(task.id)))
 
     async def queue(self, request: Request) -> Response:
         read_query(request)

@@ -28,6 +28,7 @@ def render_tenant(tenant: Tenant) -> Document:
         "allowed_models": tenant.allowed_models,
         "allowed_formats": tenant.allowed_formats,
         "retention_days": tenant.retention_days,
+        "start_within_s": tenant.start_within_s,
         "warn_percents": tenant.warn_percents,
         "created_at": timestamp(tenant.created_at_ms),
     }
@@ -144,6 +145,7 @@ def render_summary(task: Task) -> Document:
         "emulated": task.emulated,
         "test": task.test,
         "created_at": timestamp(task.created_at_ms),
+        "start_by": timestamp(task.start_by_at_ms),
         "started_at": timestamp(task.started_at_ms),
         "finished_at": timestamp(task.finished_at_ms),
     }
