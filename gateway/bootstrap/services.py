@@ -201,8 +201,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         identity = await open_identity(settings, clock, stack)
         storage, files = await open_storage(settings, clock, http, identity, stack)
         metrics, signals = Metrics(__version__), Signals(database)
-        catalog = Catalog(settings.deployments())
-        new_id = IdMaker(clock, secrets.token_bytes)
+        catalog, new_id = Catalog(settings.deployments()), IdMaker(clock, secrets.token_bytes)
         webhooks = await stack.enter_async_context(
             open_webhooks(
                 settings, await keep_secret(settings), database, clock, new_id, metrics.webhooks,

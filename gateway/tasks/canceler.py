@@ -62,12 +62,13 @@ class Canceler:
         return await self._cancel(task_id, None, act)
 
     async def _cancel(self, task_id: str, tenant_id: str | None, act: Act | None) -> Task:
-        canceled = await self._database.write(partial(self._write, task_id, tenant_id, act))
-        task = canceled.task
-        if canceled.anew:
-            self._metrics.task_changed(task.model, task.state, task.mode)
-            self._runner.abort(task.id)
-            self._signals.ended(task.id, task)
+        with self._signals.hold(task_id):
+            canceled = await self._database.write(partial(self._write, task_id, tenant_id, act))
+            task = canceled.task
+            if canceled.anew:
+                self._metrics.task_changed(task.model, task.state, task.mode)
+                self._runner.abort(task.id)
+                self._signals.ended(task.id, task)
         return task
 
     def _write(self, task_id: str, tenant_id: str | None, act: Act | None, tx: Tx) -> _Canceled:

@@ -101,6 +101,7 @@ async def test_an_account_tells_who_asks(caller: Caller) -> None:
         "name": "acme",
         "status": "active",
         "zone": "UTC",
+        "start_within_s": None,
         "allowed_models": None,
         "allowed_formats": None,
     }

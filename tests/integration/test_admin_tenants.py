@@ -17,6 +17,7 @@ FULL = {
     "allowed_models": ["lyria-002"],
     "allowed_formats": ["wav"],
     "retention_days": 90,
+    "start_within_s": 600,
     "warn_percents": [50, 100],
 }
 OPEN = {
@@ -29,6 +30,7 @@ OPEN = {
     "allowed_models": None,
     "allowed_formats": None,
     "retention_days": None,
+    "start_within_s": None,
     "warn_percents": [80, 100],
 }
 

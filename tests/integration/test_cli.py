@@ -193,6 +193,7 @@ def test_a_tenant_is_created_for_programs(shell: Shell) -> None:
         "allowed_models": None,
         "allowed_formats": None,
         "retention_days": None,
+        "start_within_s": None,
         "warn_percents": [80, 100],
     }
 

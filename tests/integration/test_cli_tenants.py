@@ -21,13 +21,14 @@ TERMS = [
     (("--model", "musicgen", "--model", "lyria-002"), "allowed_models", ["musicgen", "lyria-002"]),
     (("--format", "wav", "--format", "mp3", "--format", "wav"), "allowed_formats", ["wav", "mp3"]),
     (("--retention-days", "30"), "retention_days", 30),
+    (("--start-within", "10m"), "start_within_s", 600),
     (("--warn-at", "90", "--warn-at", "50"), "warn_percents", [50, 90]),
 ]
 ALL_TERMS = [word for words, _, _ in TERMS for word in words]
 # What the word none makes of it.
 LIFTED = [
     *((option, None) for option in ("--rpm", "--max-concurrent", "--max-queued", "--retention-days")),
-    *((option, None) for option in ("--model", "--format")),
+    *((option, None) for option in ("--start-within", "--model", "--format")),
     ("--warn-at", []),
 ]
 FIELDS = {words[0]: field for words, field, _ in TERMS}
@@ -76,6 +77,7 @@ def test_an_update_says_that_it_was_made(acme: TenantShell) -> None:
         (["--rpm", "many"], "--rpm"),
         (["--weight", "none"], "--weight"),
         (["--retention-days", "-1"], "--retention-days"),
+        (["--start-within", "soon"], "'soon' is not a duration"),
         (["--model", "lyria-9"], "'lyria-9' is not one of 'lyria-002', 'musicgen'"),
         (["--format", "aac"], "'aac' is not one of 'wav', 'flac', 'mp3', 'ogg', 'opus'"),
         (["--warn-at", "0"], "--warn-at"),
@@ -98,6 +100,7 @@ def test_wrong_terms_are_wrong_usage(acme: TenantShell, words: Sequence[str], co
         (["--max-queued", "1000001"], "--max-queued: must be 1 to 1000000."),
         (["--weight", "1000001"], "--weight: must be 1 to 1000000."),
         (["--retention-days", "36501"], "--retention-days: must be 1 to 36500."),
+        (["--start-within", "4s"], "--start-within: must be 5 to 86400."),
         (["--zone", "Mars"], "--zone: 'Mars' is not a time zone; write one like Europe/Berlin."),
         (["--name", " "], "--name: must have 1 to 100 printable characters."),
         (
@@ -151,6 +154,7 @@ def test_a_tenant_is_shown_to_people(acme: TenantShell) -> None:
         "Models": "musicgen, lyria-002",
         "Formats": "wav, mp3",
         "Tasks kept": "30 days",
+        "Started within": "600 s",
         "Warned at": "50 %, 90 %",
         "Keys": "1 active of 2",
     }
@@ -174,6 +178,7 @@ def test_a_tenant_without_terms_shows_what_that_means(acme: TenantShell) -> None
         "Models": "any",
         "Formats": "any",
         "Tasks kept": "for ever",
+        "Started within": "GATEWAY_TASK_TIMEOUT_S",
         "Warned at": "never",
         "Keys": "0 active of 0",
     }.items():

@@ -3,11 +3,11 @@
 import pytest
 
 from gateway.accounts.calendar import periods_at
-from gateway.db import ledger, work
+from gateway.db import cancels, ledger, work
 from gateway.db.engine import Database, Tx
 from gateway.db.reconciliation import Difference, find_differences
 from gateway.db.work import AttemptEnd
-from gateway.model import ApiKey, Entry, EntryKind, MusicSpec, Task, TaskState
+from gateway.model import ApiKey, Entry, EntryKind, MusicSpec, Task, TaskError, TaskState
 from gateway.tasks import charging
 from gateway.tasks.admission import Defaults, admit
 from tests.databases import Store
@@ -37,6 +37,21 @@ async def end(database: Database, task: Task, state: TaskState, *, delivered: in
         work.end_attempt(tx, task.id, AttemptEnd(attempt, "succeeded", clips), now_ms=NOW_MS)
         work.finish(tx, task.id, token="t", state=state, error=None, now_ms=NOW_MS)
         charging.conclude(tx, task, state, delivered=delivered, now_ms=NOW_MS)
+
+    await database.write(write)
+
+
+async def cancel(database: Database, task: Task, charged_micros: int) -> None:
+    """As whoever cancels it while its second call is under way."""
+
+    def write(tx: Tx) -> None:
+        assert work.claim(tx, task.id, token="t", now_ms=NOW_MS, expires_at_ms=NOW_MS + 1) is not None
+        work.begin_attempt(
+            tx, task.id, token="t", attempt_id="a1", deployment="d", clips_asked=1, now_ms=NOW_MS
+        )
+        work.end_attempt(tx, task.id, AttemptEnd("a1", "succeeded", (a_clip(task),)), now_ms=NOW_MS)
+        cancels.cancel(tx, task.id, error=TaskError("canceled", "x"), now_ms=NOW_MS)
+        charging.conclude_canceled(tx, task, charged_micros, now_ms=NOW_MS)
 
     await database.write(write)
 
@@ -123,6 +138,7 @@ def moved(column: str, change: int) -> str:
                 ("endings of a task", "part", 0, 1),
                 ("held for a task", "part", 120_000, 0),
                 ("charged for a task", "part", 0, 60_000),
+                ("charge kept with a task", "part", 60_000, 0),
             },
             id="a task that ended and was not settled",
         ),
@@ -140,7 +156,10 @@ def moved(column: str, change: int) -> str:
         pytest.param(
             "UPDATE ledger SET spent_micros = 120000 WHERE task_id = 'part' AND kind = 'settle';"
             + moved("spent_micros", 60_000),
-            {("charged for a task", "part", 120_000, 60_000)},
+            {
+                ("charged for a task", "part", 120_000, 60_000),
+                ("charge kept with a task", "part", 60_000, 120_000),
+            },
             id="a clip charged that was not delivered",
         ),
         pytest.param(
@@ -162,8 +181,13 @@ def moved(column: str, change: int) -> str:
         pytest.param(
             "UPDATE ledger SET spent_micros = 1 WHERE task_id = 'failed' AND kind = 'release';"
             + moved("spent_micros", 1),
-            {("charged for a task", "failed", 1, 0)},
+            {("charged for a task", "failed", 1, 0), ("charge kept with a task", "failed", 0, 1)},
             id="a release that charges",
+        ),
+        pytest.param(
+            "UPDATE tasks SET charged_micros = 60000 WHERE id = 'whole';",
+            {("charge kept with a task", "whole", 60_000, 120_000)},
+            id="a charge that the task does not know",
         ),
         pytest.param(
             "UPDATE ledger SET held_micros = -60000 WHERE task_id = 'part' AND kind = 'settle';"
@@ -205,7 +229,28 @@ async def test_a_second_settlement_is_found(database: Database, key: ApiKey, sto
     assert await found(database) == {
         ("endings of a task", "whole", 2, 1),
         ("charged for a task", "whole", 240_000, 120_000),
+        ("charge kept with a task", "whole", 120_000, 240_000),
     }
+
+
+@pytest.mark.parametrize("charged_micros", [0, 60_000, 120_000])
+async def test_a_canceled_task_costs_nothing_or_its_clips_or_its_price(
+    database: Database, charged_micros: int
+) -> None:
+    await cancel(database, await accept(database, await keep_key(database), "canceled"), charged_micros)
+    assert await found(database) == set()
+
+
+async def test_a_canceled_task_that_cost_something_else_is_found(database: Database) -> None:
+    await cancel(database, await accept(database, await keep_key(database), "canceled"), 59_999)
+    assert await found(database) == {("charged for a task", "canceled", 59_999, 60_000)}
+
+
+async def test_what_an_older_version_ended_has_no_charge_to_compare(
+    database: Database, key: ApiKey, store: Store
+) -> None:
+    await store.execute("UPDATE tasks SET charged_micros = NULL")
+    assert await found(database) == set()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 
 import pytest
 
-from gateway.db import sweeps
-from gateway.model import Task, TaskState
+from gateway.db import sweeps, work
+from gateway.db.engine import Database, Tx
+from gateway.model import MusicSpec, Route, Task, TaskState
 from gateway.settings import Settings
+from gateway.tasks.submission import Submission
 from gateway.tasks.sweeper import DELIVERIES_KEPT_S, Sweeper
 from tests.emulator import RunningEmulator
 from tests.factories import ACT
@@ -52,6 +56,81 @@ async def test_a_task_that_waited_too_long_expires_and_its_money_comes_back(
     assert (expired.state, expired.error.code) == (TaskState.EXPIRED, "expired")
     assert expired.finished_at_ms == shop.clock.now_ms()
     assert await held(shop) == 0
+
+
+async def hurried(shop: Workshop, start_within_s: int) -> Task:
+    submission = Submission(
+        Route.LYRIA, MusicSpec("slow piano"), None, {}, "r1", None, start_within_s=start_within_s
+    )
+    return (await shop.services.tasks.submit(shop.principal, submission)).task
+
+
+async def test_a_task_that_was_not_started_in_its_time_expires_and_is_free(shop: Workshop) -> None:
+    task, patient = await hurried(shop, 30), await shop.submit()
+    shop.clock.advance(29.999)
+    await sweeper_of(shop).expire_overdue()
+    assert await state(shop, task) is TaskState.QUEUED
+    shop.clock.advance(0.001)
+    assert await may_start(shop) == [patient.id]
+    await sweeper_of(shop).expire_overdue()
+    expired = await shop.look(task)
+    assert (expired.state, expired.error.code, expired.charged_micros) == (TaskState.EXPIRED, "expired", 0)
+    assert await state(shop, patient) is TaskState.QUEUED
+    assert await held(shop) == 60_000
+
+
+async def test_no_worker_starts_what_is_over_before_it_was_swept(shop: Workshop) -> None:
+    task = await hurried(shop, 30)
+    shop.clock.advance(30)
+    now_ms = shop.clock.now_ms()
+    claim = partial(work.claim, task_id=task.id, token="mine", now_ms=now_ms, expires_at_ms=now_ms + 1)
+    assert await shop.services.database.write(claim) is None
+    assert await state(shop, task) is TaskState.QUEUED
+
+
+async def test_what_was_started_in_its_time_goes_on_after_it(shop: Workshop) -> None:
+    """Also when its worker is lost and it has to be started again."""
+    task = await hurried(shop, 30)
+    await shop.claim(task)
+    await shop.lose_lease()
+    await sweeper_of(shop).expire_overdue()
+    assert await may_start(shop) == [task.id]
+    assert (await shop.finish(task)).state is TaskState.SUCCEEDED
+
+
+async def test_what_is_overdue_is_found_along_its_own_indexes(sqlite_database: Database) -> None:
+    """Whatever waits besides."""
+
+    def plan(tx: Tx) -> list[str]:
+        plans = []
+        for statement in sweeps._OVERDUE:
+            compiled = statement.compile(dialect=tx.dialect)
+            values = tuple(1 for _ in compiled.positiontup)
+            rows = tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled.string}", values)
+            plans.append(" ".join(row.detail for row in rows))
+        return plans
+
+    by_deadline, by_start = await sqlite_database.read(plan)
+    assert by_deadline == "SEARCH tasks USING INDEX ix_tasks_deadline (deadline_at_ms<?)"
+    assert by_start == "SEARCH tasks USING INDEX ix_tasks_start_by (start_by_at_ms<?)"
+
+
+async def test_postgres_finds_it_along_them_too(postgres_database: Database) -> None:
+    def plan(tx: Tx) -> list[str]:
+        tx.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        return [
+            "\n".join(tx.exec_driver_sql(f"EXPLAIN {literal(statement, tx)}").scalars())
+            for statement in sweeps._OVERDUE
+        ]
+
+    by_deadline, by_start = await postgres_database.read(plan)
+    assert "Index Scan using ix_tasks_deadline" in by_deadline
+    assert "Index Scan using ix_tasks_start_by" in by_start
+
+
+def literal(statement: Any, tx: Tx) -> str:
+    bound = statement.limit(100).params(now_ms=1)
+    return str(bound.compile(dialect=tx.dialect, compile_kwargs={"literal_binds": True}))
 
 
 async def test_whoever_waits_for_it_is_told(shop: Workshop, settings: Settings) -> None:

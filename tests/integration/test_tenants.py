@@ -29,6 +29,7 @@ async def test_a_tenant_is_kept_as_it_was_made(office: TestOffice) -> None:
         "allowed_models": ("lyria-002",),
         "allowed_formats": ("wav", "mp3"),
         "retention_days": 30,
+        "start_within_s": 90,
         "warn_percents": (50, 90),
     }
     tenant = await office.tenants.create(ACT, name="  acme  ", **terms)
@@ -98,6 +99,8 @@ async def test_names_may_be_in_any_script(office: TestOffice) -> None:
         ({"max_queued": 10**9}, "max_queued"),
         ({"weight": 0}, "weight"),
         ({"retention_days": 0}, "retention_days"),
+        ({"start_within_s": 4}, "start_within_s"),
+        ({"start_within_s": 86_401}, "start_within_s"),
         ({"allowed_models": ("gpt-7",)}, "allowed_models"),
         ({"allowed_formats": ("tape",)}, "allowed_formats"),
         ({"warn_percents": (80, 101)}, "warn_percents"),

@@ -37,6 +37,7 @@ ZONES = (
     *("UTC", "Europe/Berlin", "Pacific/Kiritimati", "Pacific/Pago_Pago", "America/St_Johns"),
     *("Australia/Lord_Howe", "Africa/Cairo", "America/Havana", "Africa/Casablanca", "America/Nuuk"),
 )
+DELIVERING = {TaskState.SUCCEEDED, TaskState.CANCELED}
 HOMES = ("Europe/Berlin", "Pacific/Pago_Pago", "Pacific/Kiritimati")
 FIRST, LAST = date(2026, 9, 1), date(2027, 5, 31)
 # Where the clocks of most of these zones change, and a new year.
@@ -79,6 +80,7 @@ class Made:
     asked: int
     lengths_ms: tuple[int, ...]
     calls: tuple[tuple[str, int], ...]
+    charged: bool = False
 
     @property
     def price_micros(self) -> int:
@@ -91,6 +93,8 @@ class Made:
         if self.state is TaskState.SUCCEEDED:
             spent = self.price_micros // self.asked * len(self.lengths_ms)
             return [*held, (EntryKind.SETTLE, -self.price_micros, spent)]
+        if self.state is TaskState.CANCELED and self.charged and self.price_micros:
+            return [*held, (EntryKind.SETTLE, -self.price_micros, self.price_micros)]
         return [*held, (EntryKind.RELEASE, -self.price_micros, 0)] if self.state.terminal else held
 
 
@@ -111,6 +115,7 @@ def made(draw: st.DrawFn) -> Made:
         lengths_ms=tuple(clips),
         # Clips come of a call.
         calls=tuple(draw(st.lists(call, min_size=len(clips) > 0, max_size=3))),
+        charged=draw(st.booleans()),
     )
 
 
@@ -227,7 +232,7 @@ def usage_of(each: Made) -> Usage:
     )
     if each.test:
         return money + Usage(test_requests=1)
-    delivered = each.lengths_ms if each.state is TaskState.SUCCEEDED else ()
+    delivered = each.lengths_ms if each.state in DELIVERING else ()
     return money + Usage(
         requests=1,
         **{each.state.value: 1},

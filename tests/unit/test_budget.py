@@ -10,7 +10,15 @@ from gateway.accounts.calendar import periods_at
 from gateway.db.ledger import Balance
 from gateway.errors import BudgetSpent
 from gateway.model import BudgetWindow, MusicSpec, Periods, TaskState
-from gateway.tasks.budget import charge_for, check_budgets, describe, nearly_spent, price_for
+from gateway.tasks.budget import (
+    CancelCharge,
+    charge_for,
+    charge_for_canceled,
+    check_budgets,
+    describe,
+    nearly_spent,
+    price_for,
+)
 from tests.factories import NOW_MS, a_key, a_task, a_tenant
 
 DAY, MONTH, TOTAL = BudgetWindow.DAY, BudgetWindow.MONTH, BudgetWindow.TOTAL
@@ -64,6 +72,24 @@ def test_only_success_costs_and_only_what_was_delivered(state: TaskState) -> Non
     task = a_task(a_key(a_tenant()), spec=MusicSpec("x", sample_count=3), price_micros=100_002)
     charges = [charge_for(task, state, delivered) for delivered in range(4)]
     assert charges == ([0, 33_334, 66_668, 100_002] if state is TaskState.SUCCEEDED else [0] * 4)
+
+
+@pytest.mark.parametrize(
+    ("charge", "under_way", "charges"),
+    [
+        (CancelCharge.FULL, True, [100_002, 100_002, 100_002]),
+        (CancelCharge.FULL, False, [0, 33_334, 66_668]),
+        (CancelCharge.DELIVERED, True, [0, 33_334, 66_668]),
+        (CancelCharge.DELIVERED, False, [0, 33_334, 66_668]),
+        (CancelCharge.FREE, True, [0, 0, 0]),
+        (CancelCharge.FREE, False, [0, 0, 0]),
+    ],
+)
+def test_what_canceling_costs(charge: CancelCharge, under_way: bool, charges: list[int]) -> None:
+    task = a_task(a_key(a_tenant()), spec=MusicSpec("x", sample_count=3), price_micros=100_002)
+    assert [
+        charge_for_canceled(task, charge, delivered=delivered, under_way=under_way) for delivered in range(3)
+    ] == charges
 
 
 # Budgets
