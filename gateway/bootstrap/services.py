@@ -50,6 +50,7 @@ from gateway.tasks.ids import IdMaker
 from gateway.tasks.orphans import OrphanSearch
 from gateway.tasks.pipeline import Pipeline, PipelinePolicy
 from gateway.tasks.pool import Pool
+from gateway.tasks.queueview import QueueView
 from gateway.tasks.repeating import Chore, Chores
 from gateway.tasks.retention import Retention
 from gateway.tasks.runner import Runner, RunnerPolicy
@@ -108,6 +109,7 @@ class Services:
     tasks: TaskService
     feeds: Feeds
     canceler: Canceler
+    queue: QueueView
     archive: TaskArchive
     retention: Retention
     runner: Runner
@@ -217,6 +219,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
             webhooks.addresses, webhooks.announcer, _task_policy(settings),
         )  # fmt: skip
+        queue = QueueView(database, clock, catalog.deployments, slots=settings.concurrency)
         last_use = LastUse(database, clock)
         authenticator = Authenticator(database, clock, last_use.note)
         office = await _make_office(settings, database, clock, authenticator.forget)
@@ -236,8 +239,9 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             authenticator=authenticator,
             guard=_open_guard(settings, metrics, clock, stack),
             tasks=tasks,
-            feeds=Feeds(database, signals, clock),
             canceler=_make_canceler(settings, database, webhooks.announcer, runner, signals, metrics, clock),
+            feeds=Feeds(database, signals, clock, queue),
+            queue=queue,
             archive=office.archive,
             retention=retention,
             runner=runner,

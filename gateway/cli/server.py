@@ -215,6 +215,7 @@ def _apis(settings: Settings, services: Services) -> Apis:
         callers,
         services.tasks,
         services.canceler,
+        services.queue,
         services.clock,
         public_url=settings.effective_public_url,
         wait_s=settings.wait_s,

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from gateway.db import archive, tasks
 from gateway.db.archive import Event
@@ -14,32 +13,18 @@ from gateway.db.engine import Database, Tx
 from gateway.errors import GatewayError
 from gateway.model import Task, TaskState
 from gateway.ports import Clock
+from gateway.tasks.forecast import QueuePlace
+from gateway.tasks.queueview import QueueView
 from gateway.tasks.signals import Signals
 from gateway.tasks.snapshots import Snapshot
 
-__all__ = ["Chronicle", "Event", "Feeds", "Listener", "QueuePlace", "QueueView"]
+__all__ = ["Chronicle", "Event", "Feeds", "Listener"]
 
 logger = logging.getLogger(__name__)
 
 # Others' tasks move a place, and nothing tells of that: so often it is asked for, once for all listeners.
 _PLACE_EVERY_S = 2.0
 _PAUSE_AFTER_FAILURE_S = 1.0
-
-
-class QueuePlace(Protocol):
-    """Where a task stands: ``position`` counts from 1, ``starts_in_s`` is an estimate if there is one."""
-
-    @property
-    def position(self) -> int: ...
-
-    @property
-    def starts_in_s(self) -> float | None: ...
-
-
-class QueueView(Protocol):
-    """Tells places in the queue; None for a task that is in none. Raises `Unavailable`."""
-
-    async def place(self, task: Task) -> QueuePlace | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from gateway.tasks.service import TaskService
 from gateway.tasks.snapshots import Snapshot
 from gateway.web.callers import Callers
 from gateway.web.streams import HEARTBEAT, EventStream, Outlet, make_event, make_retry
-from gateway.web.views import render_output, timestamp
+from gateway.web.views import render_output, render_place, timestamp
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +175,4 @@ def _common(chronicle: Chronicle, event: Event) -> dict[str, Any]:
 
 def _queued(chronicle: Chronicle, event: Event) -> dict[str, Any]:
     """The place is where the task stands now: of a wait that is over, there is none."""
-    place = chronicle.place
-    queue = None if place is None else {"position": place.position, "starts_in_s": place.starts_in_s}
-    return _common(chronicle, event) | {"status": "queued", "queue": queue}
+    return _common(chronicle, event) | {"status": "queued", "queue": render_place(chronicle.place)}

@@ -5,10 +5,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import FieldError, InvalidRequest
-from gateway.model import MusicSpec, Principal, Route, Scope, Task
+from gateway.model import MusicSpec, Principal, Route, Scope, Task, TaskState
 from gateway.ports import Clock
 from gateway.tasks.budget import describe
 from gateway.tasks.canceler import Canceler
+from gateway.tasks.queueview import GOOD_FOR_S, QueueView
 from gateway.tasks.service import TaskService
 from gateway.tasks.snapshots import Snapshot
 from gateway.tasks.submission import Submission
@@ -26,6 +27,7 @@ from gateway.web.views import render_quote, render_task
 
 _POLL_AGAIN_S = "2"
 _REMEMBER_MS = 60_000
+_REMEMBER_QUEUED_MS = round(GOOD_FOR_S * 1000)
 
 
 class MusicApi:
@@ -36,6 +38,7 @@ class MusicApi:
         callers: Callers,
         tasks: TaskService,
         canceler: Canceler,
+        queue: QueueView,
         clock: Clock,
         *,
         public_url: str,
@@ -45,6 +48,7 @@ class MusicApi:
         self._callers = callers
         self._tasks = tasks
         self._canceler = canceler
+        self._queue = queue
         self._clock = clock
         self._public_url = public_url
         self._wait_s = wait_s
@@ -123,17 +127,23 @@ class MusicApi:
 
     async def _document(self, task: Task, warnings: tuple[str, ...] = ()) -> bytes:
         links = await self._tasks.links(task)
-        return orjson.dumps(render_task(task, links, self._public_url, warnings))
+        place = await self._queue.place(task)
+        return orjson.dumps(render_task(task, links, self._public_url, warnings, place))
 
     async def remembered(self, snapshot: Snapshot) -> bytes:
-        """The task's document, made once for all polls between two changes; its links are renewed in time."""
+        """The task's document, made once for all polls between two changes; its links are renewed in time.
+
+        While it is queued its place changes without it.
+        """
         now_ms = self._clock.now_ms()
         if now_ms >= snapshot.rendered_until_ms:
             task = snapshot.task
             links = await self._tasks.links(task)
-            snapshot.rendered = orjson.dumps(render_task(task, links, self._public_url))
+            place = await self._queue.place(task)
+            snapshot.rendered = orjson.dumps(render_task(task, links, self._public_url, place=place))
+            longest_ms = _REMEMBER_QUEUED_MS if task.state is TaskState.QUEUED else _REMEMBER_MS
             left_ms = min((link.expires_at_ms - now_ms for link in links), default=_REMEMBER_MS)
-            snapshot.rendered_until_ms = now_ms + min(_REMEMBER_MS, left_ms // 2)
+            snapshot.rendered_until_ms = now_ms + min(longest_ms, left_ms // 2)
         return snapshot.rendered
 
 

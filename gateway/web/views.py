@@ -6,11 +6,16 @@ from typing import Any
 from gateway.model import Clip, Route, Task, TaskState, format_time, format_usd
 from gateway.ports import SignedUrl
 from gateway.tasks.budget import charge_for, describe
+from gateway.tasks.forecast import QueuePlace
 from gateway.tasks.service import Quote
 
 
 def render_task(
-    task: Task, links: Sequence[SignedUrl], public_url: str, warnings: Sequence[str] = ()
+    task: Task,
+    links: Sequence[SignedUrl],
+    public_url: str,
+    warnings: Sequence[str] = (),
+    place: QueuePlace | None = None,
 ) -> dict[str, Any]:
     """The task document of openapi.yaml; ``warnings`` are said once, in the answer to the request itself."""
     # Only a finished task has `audio_url`: a caller that polls until it appears must not stop at the
@@ -20,6 +25,7 @@ def render_task(
     return {
         "task_id": task.id,
         "status": task.state.value,
+        "queue": render_place(place),
         "model": task.model.value,
         "audio_url": audio_url,
         "audio_urls": urls,
@@ -38,6 +44,14 @@ def render_task(
         "emulated": task.emulated,
         "test": task.test,
     }
+
+
+def render_place(place: QueuePlace | None) -> dict[str, Any] | None:
+    """A queued task's place, its seconds to one decimal: what is behind them is no more exact than that."""
+    if place is None:
+        return None
+    starts_in_s = None if place.starts_in_s is None else round(place.starts_in_s, 1)
+    return {"position": place.position, "starts_in_s": starts_in_s}
 
 
 def render_quote(quote: Quote) -> dict[str, Any]:

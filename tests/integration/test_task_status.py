@@ -5,9 +5,15 @@ import asyncio
 import httpx
 import pytest
 
-from tests.api import Caller
+from gateway.bootstrap.services import open_services
+from gateway.model import TaskState
+from gateway.settings import Settings
+from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller
+from tests.clock import SetClock
 from tests.emulator import RunningEmulator
 from tests.factories import ACT
+from tests.queueing import put_into
+from tests.specification import Specification
 
 UNKNOWN = "task_01k7zq5v9hm3x8c2r6t4w0y1ab"
 
@@ -22,11 +28,39 @@ async def test_a_waiting_task_says_when_to_ask_again(caller: Caller) -> None:
     assert int(response.headers["retry-after"]) >= 1
 
 
+async def test_a_waiting_task_tells_its_place(caller: Caller) -> None:
+    first, second = await caller.ask(), await caller.ask()
+    assert first["queue"] == {"position": 1, "starts_in_s": None}
+    assert second["queue"] == {"position": 2, "starts_in_s": None}
+    assert (await caller.status(second["task_id"])).json()["queue"] == second["queue"]
+
+
+async def test_a_place_is_told_again_for_a_second_at_most(
+    settings: Settings, clock: SetClock, specification: Specification
+) -> None:
+    async with open_services(settings, clock) as services:
+        app = make_app(make_apis(settings, services), services)
+        transport = httpx.ASGITransport(app)
+        async with checked_client(specification, transport=transport, base_url=BASE_URL) as client:
+            caller = await make_caller(client, services, "acme")
+            first, second = await caller.ask(), await caller.ask()
+
+            async def position() -> int:
+                return int((await caller.status(second["task_id"])).json()["queue"]["position"])
+
+            assert await position() == 2
+            await services.database.write(lambda tx: put_into(tx, first["task_id"], TaskState.CANCELED))
+            assert await position() == 2
+            clock.advance(1.0)
+            assert await position() == 1
+
+
 @pytest.mark.usefixtures("worker")
 async def test_a_finished_task_has_its_audio_and_nothing_to_wait_for(caller: Caller) -> None:
     task = await caller.ended((await caller.ask())["task_id"])
     response = await caller.status(task["task_id"])
     assert response.json()["audio_url"] == response.json()["image_url"] is not None
+    assert response.json()["queue"] is None
     assert "retry-after" not in response.headers
     assert response.headers["cache-control"] == "no-store"
 

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.model import Clip, ModelKind, MusicSpec, Route, Task, TaskError, TaskState
 from gateway.ports import SignedUrl
-from gateway.web.views import render_task
+from gateway.tasks.forecast import QueuePlace
+from gateway.web.views import render_place, render_task
 from tests.factories import NOW_MS, a_clip, a_key, a_task, a_tenant
 from tests.specification import Specification
 
@@ -43,6 +44,12 @@ def test_an_unfinished_task_has_no_audio_yet(state: TaskState) -> None:
     assert shown["price"] == {"currency": "USD", "micros": 60_000, "usd": "0.06", "charged_micros": None}
     assert shown["created_at"] == "2027-01-15T08:00:00.000Z"
     assert shown["status_url"] == f"{URL}/api/task-status/{shown['task_id']}"
+
+
+def test_a_place_has_whole_tenths_of_seconds() -> None:
+    assert render_place(QueuePlace(3, 41.4567)) == {"position": 3, "starts_in_s": 41.5}
+    assert render_place(QueuePlace(3, None)) == {"position": 3, "starts_in_s": None}
+    assert view(task())["queue"] is None
 
 
 def test_clips_of_a_running_task_are_outputs_but_not_yet_the_answer() -> None:
