@@ -204,12 +204,10 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         storage, files = await open_storage(settings, clock, http, identity, stack)
         metrics, signals = Metrics(__version__), Signals(database)
         catalog, new_id = Catalog(settings.deployments()), IdMaker(clock, secrets.token_bytes)
+        secret, way_out = await keep_secret(settings), WayOut(PullingBackend(), trust, USER_AGENT)
         webhooks = await stack.enter_async_context(
-            open_webhooks(
-                settings, await keep_secret(settings), database, clock, new_id, metrics.webhooks,
-                WayOut(PullingBackend(), trust, USER_AGENT),
-            )
-        )  # fmt: skip
+            open_webhooks(settings, secret, database, clock, new_id, metrics.webhooks, way_out)
+        )
         models = make_models(settings, clock, http, identity.tokens, metrics, stack)
         runner = _make_runner(
             settings, database, storage, models, catalog, metrics, clock, webhooks.announcer, new_id, signals
