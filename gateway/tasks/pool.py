@@ -4,6 +4,7 @@ What each is busy with is counted from the rows of calls, inside the transaction
 locked, so quotas hold across processes. What a deployment said of itself is known to all workers.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from gateway.errors import AttemptFault, UpstreamError
 from gateway.model import Deployment
 from gateway.tasks import health
 from gateway.tasks.catalog import Catalog
+
+logger = logging.getLogger(__name__)
 
 #: What calls for test keys are made by; no deployment of a model may be called so.
 EMULATOR = "emulator"
@@ -116,6 +119,7 @@ class Pool:
         after = health.after_answer(before, error, last_faults=last, now_ms=now_ms, jitter=self._jitter())
         if after != before:
             deployments.keep_health(tx, name, after)
+            _tell(name, before, after, now_ms)
 
     def _is_alone(self, lane: Lane) -> bool:
         return len(self._catalog.of_kind(lane.model)) == 1
@@ -130,3 +134,20 @@ class Pool:
             # It makes no difference.
             return Member(deployment, fares, _NOTHING)
         return Member(deployment, fares, deployments.get_load(tx, deployment.name, now_ms=now_ms))
+
+
+def _tell(name: str, before: Health, after: Health, now_ms: int) -> None:
+    """In the log, what whoever is woken at night wants to know of a deployment."""
+    if after.broken_until_ms is not None and after.broken_until_ms != before.broken_until_ms:
+        pause_s = (after.broken_until_ms - now_ms) / 1000
+        logger.error(
+            "deployment %s is broken, %s faults in a row; it is probed in %.1f s",
+            name,
+            after.fault_count,
+            pause_s,
+        )
+    elif after.cooling_until_ms > max(now_ms, before.cooling_until_ms):
+        pause_s = (after.cooling_until_ms - now_ms) / 1000
+        logger.warning("deployment %s is busy; it cools down for %.1f s", name, pause_s)
+    elif before.broken_until_ms is not None and after.broken_until_ms is None:
+        logger.warning("deployment %s is well again", name)

@@ -75,7 +75,9 @@ async def test_a_misconfigured_one_is_broken_and_another_does_it(shop: Workshop)
 
 
 @alone
-async def test_while_it_cools_down_nobody_calls_it_and_no_attempt_is_lost(shop: Workshop) -> None:
+async def test_while_it_cools_down_nobody_calls_it_and_no_attempt_is_lost(
+    shop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
     shop.emulator.script({"preset": "quota", "retry_after": 20})
     task = await shop.submit()
     assert await shop.step(task) is TaskState.QUEUED
@@ -83,6 +85,7 @@ async def test_while_it_cools_down_nobody_calls_it_and_no_attempt_is_lost(shop: 
     other = await shop.submit()
     assert await shop.step(other) is TaskState.QUEUED
     assert shop.emulator.calls()["received"] == 1
+    assert "deployment one is busy; it cools down for 20." in caplog.text
     shop.clock.advance(25)
     assert await shop.step(task) is TaskState.SUCCEEDED
     assert await shop.step(other) is TaskState.SUCCEEDED
@@ -90,7 +93,7 @@ async def test_while_it_cools_down_nobody_calls_it_and_no_attempt_is_lost(shop: 
 
 
 @alone
-async def test_a_broken_one_is_probed_by_one_call(shop: Workshop) -> None:
+async def test_a_broken_one_is_probed_by_one_call(shop: Workshop, caplog: pytest.LogCaptureFixture) -> None:
     shop.emulator.script({"preset": "internal", "times": 5})
     tasks = [await shop.submit() for _ in range(5)]
     for task in tasks:
@@ -103,6 +106,8 @@ async def test_a_broken_one_is_probed_by_one_call(shop: Workshop) -> None:
     assert await shop.step(tasks[0]) is TaskState.SUCCEEDED
     assert await health(shop, "one") == deployments.WELL
     assert await shop.step(tasks[1]) is TaskState.SUCCEEDED
+    assert "deployment one is broken, 5 faults in a row; it is probed in " in caplog.text
+    assert "deployment one is well again" in caplog.text
 
 
 @alone
