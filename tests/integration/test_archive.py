@@ -137,7 +137,7 @@ async def test_a_tasks_whole_story_is_told(shop: Workshop) -> None:
     assert (attempt.number, attempt.deployment, attempt.state) == (1, "lyria-002", "succeeded")
     assert (attempt.clips_asked, attempt.clips_delivered, attempt.fault) == (2, 2, None)
     assert attempt.started_at_ms == attempt.finished_at_ms == shop.clock.now_ms()
-    assert [event.kind for event in story.events] == ["queued", "running", "succeeded"]
+    assert [event.kind for event in story.events] == ["queued", "running", "clip", "clip", "succeeded"]
     assert [row.entry.kind for row in story.entries] == [EntryKind.HOLD, EntryKind.SETTLE]
     assert story.entries[1].entry.spent_micros == task.price_micros
 
