@@ -14,6 +14,7 @@ from gateway.bootstrap.services import Services, open_services
 from gateway.errors import BudgetSpent, ErrorCode, Forbidden, LimitReached
 from gateway.model import BudgetWindow, KeyMode, MusicSpec, Principal, Route, Task, TaskState
 from gateway.settings import Settings
+from gateway.tasks.pool import Room
 from gateway.tasks.submission import Submission
 from tests.api import Caller
 from tests.emulator import RunningEmulator, start_emulator
@@ -345,7 +346,8 @@ async def test_a_worker_without_test_keys_records_no_call_with_its_claim(
     async with open_services(off, shop.clock) as other:
         lease = await shop.claim(task)
         pipeline = other.runner._pipeline
-        assert await shop.services.database.write(lambda tx: pipeline.open(tx, lease)) is None
+        room = Room(shop.services.runner._claimer._pool._catalog.deployments[-1])
+        assert await shop.services.database.write(lambda tx: pipeline.open(tx, lease, room)) is None
     assert await shop.attempts() == []
 
 
