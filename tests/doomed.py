@@ -33,7 +33,7 @@ POINTS = {
     "after the commit, before the call": Point("gateway.tasks.pipeline.Pipeline", "_call"),
     "before the request is sent": Point("gateway.upstream.client.VertexClient", "predict"),
     "before audio is written": Point("gateway.storage.local.LocalStorage", "create"),
-    "within the audio": Point("gateway.tasks.deposit.Deposit", "write", call=2),
+    "within the audio": Point("gateway.tasks.deposit.Deposit", "write", after=True),
     "before the clip is visible": Point("gateway.storage.disk.IncomingObject", "publish"),
     "after the clip is visible": Point("gateway.storage.disk.IncomingObject", "publish", after=True),
     "after the whole answer, before it is recorded": Point("gateway.tasks.closing.Closing", "settle"),
