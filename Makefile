@@ -8,9 +8,9 @@ STAMPS := $(VENV)/.stamps
 UV := VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header $(if $(UPGRADE),--upgrade)
 
-# Two workers for the two cores of a small CI machine. `loadgroup` keeps the image tests, which share one build,
+# Three workers for the two cores of a small CI machine: much of the time goes by waiting. `loadgroup` keeps the image tests, which share one build,
 # on one of them.
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 TESTS ?= tests
 PYTEST := $(BIN)/python -m pytest -p tests.no_skips -n $(TEST_WORKERS) --dist loadgroup
 

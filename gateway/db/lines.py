@@ -55,7 +55,7 @@ def _lines(running_count: sa.ColumnElement[int], source: sa.FromClause) -> sa.Se
 _IDLE = Prepared(
     _lines(sa.literal_column("0"), queue_lines)
     .where(queue_lines.c.tenant_id.not_in(sa.select(running.c.tenant_id)))
-    .order_by(queue_lines.c.next_tag, queue_lines.c.since_ms)
+    .order_by(queue_lines.c.next_tag, queue_lines.c.since_ms, queue_lines.c.tenant_id)
     .limit(sa.bindparam("page_size", type_=sa.Integer))
     .offset(sa.bindparam("skipped", type_=sa.Integer))
 )

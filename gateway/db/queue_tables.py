@@ -32,6 +32,7 @@ index_some(
     queue_lines.c.test,
     queue_lines.c.next_tag,
     queue_lines.c.since_ms,
+    queue_lines.c.tenant_id,
     where="waiting",
 )
 

@@ -139,10 +139,12 @@ class Reference:
         most = MOST[tenant]
         return most is None or self.running(tenant) < most
 
-    def turn(self, task: Waiting) -> tuple[Fraction, int, int, int]:
+    def turn(self, task: Waiting) -> tuple[Fraction, int, int, int, str, bool]:
         oldest = min(self.queued(task.tenant, task.lane), key=lambda each: each.number)
         share = Fraction(self.running(task.tenant), WEIGHTS[task.tenant])
-        return share, self.tags[task.tenant, task.lane].next, oldest.made_at_ms, task.tenant
+        model, test = task.lane
+        tag = self.tags[task.tenant, task.lane].next
+        return share, tag, oldest.made_at_ms, task.tenant, model.value, test
 
 
 class SchedulerMachine(RuleBasedStateMachine):

@@ -94,7 +94,7 @@ def _make_tables() -> None:
 
 def _make_indexes() -> None:
     op.create_index(op.f("ix_queue_lines_model_test_last_tag"), "queue_lines", ["model", "test", "last_tag"])
-    _index_some("ix_queue_lines_waiting", "queue_lines", ["model", "test", "next_tag", "since_ms"], "waiting")
+    _index_some("ix_queue_lines_waiting", "queue_lines", ["model", "test", "next_tag", "since_ms", "tenant_id"], "waiting")
     _index_some("ix_tasks_deadline", "tasks", ["deadline_at_ms"], "state = 'queued'")
     _index_some(
         "ix_tasks_start_by", "tasks", ["start_by_at_ms"], "state = 'queued' AND start_by_at_ms IS NOT NULL"
