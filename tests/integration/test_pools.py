@@ -1,5 +1,6 @@
 """Deployments as one supply, with real calls: where they go, and what all workers know of their trouble."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +86,8 @@ async def test_while_it_cools_down_nobody_calls_it_and_no_attempt_is_lost(
     other = await shop.submit()
     assert await shop.step(other) is TaskState.QUEUED
     assert shop.emulator.calls()["received"] == 1
-    assert "deployment one is busy; it cools down for 20." in caplog.text
+    # A little more than it was told, and each a different little.
+    assert re.search(r"deployment one is busy; it cools down for 2[01]\.\d s", caplog.text)
     shop.clock.advance(25)
     assert await shop.step(task) is TaskState.SUCCEEDED
     assert await shop.step(other) is TaskState.SUCCEEDED
