@@ -6,7 +6,7 @@
         assert emulator.calls()["paid"] == 1
 
 What a fault may say is documented at `gateway.emulator.faults.Fault`. Clips of Lyria 2 are one second long
-here unless ``lyria_seconds`` says otherwise.
+here unless ``lyria_seconds`` says otherwise, those of Lyria 3 two and at most four.
 """
 
 import subprocess
@@ -22,6 +22,16 @@ _ANNOUNCEMENT = "emulator ready on "
 _STOP_TIMEOUT_S = 20.0
 _LOOK_EVERY_S = 0.01
 _MOST_LOOKS = 2000
+#: What tests start with.
+_QUICK: dict[str, Any] = {
+    "latency_s": 0.0,
+    "lyria_seconds": 1.0,
+    "lyria3_clip_seconds": 2.0,
+    "lyria3_pro_seconds": 4.0,
+    "interactions_shape": "steps",
+    "endpoint_kind": "none",
+    "default_seed": None,
+}
 
 
 class RunningEmulator:
@@ -46,14 +56,14 @@ class RunningEmulator:
         return int(self._send("GET", "/faults")["queued"])
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """Change ``latency_s``, ``lyria_seconds``, ``default_seed``; returns all of them."""
+        """Change some of `gateway.emulator.desk.Settings`; returns all of them."""
         return self._send("POST", "/settings", changes)
 
     def reset(self) -> None:
         """Forget faults and calls, and go back to the settings that tests start with."""
         self._send("DELETE", "/faults")
         self._send("DELETE", "/calls")
-        self.settings(latency_s=0.0, lyria_seconds=1.0, default_seed=None)
+        self.settings(**_QUICK)
 
     def wait_until_running(self, count: int) -> None:
         """Return once exactly ``count`` calls are being served."""
@@ -86,7 +96,8 @@ def start_emulator(*options: str, lyria_seconds: float = 1.0) -> Iterator[Runnin
             assert line.startswith(_ANNOUNCEMENT), f"the emulator did not start: {line!r}"
             emulator = RunningEmulator(line.removeprefix(_ANNOUNCEMENT), process)
             try:
-                emulator.settings(lyria_seconds=lyria_seconds)
+                quick = {name: value for name, value in _QUICK.items() if name != "latency_s"}
+                emulator.settings(**quick | {"lyria_seconds": lyria_seconds})
                 yield emulator
             finally:
                 emulator.close()

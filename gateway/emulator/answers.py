@@ -3,32 +3,35 @@
 A four-clip answer is 33 MB of base64; only the clips themselves (shared with the studio's cache) are held.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
 import pybase64
 
 from gateway.emulator.faults import Fault
 from gateway.emulator.music.wav import HEADER_BYTES
-from gateway.emulator.vertex import PredictRequest, Surface, recitation
 
 #: A multiple of three, so that pieces encoded one by one join up: 64 KiB once encoded.
 _PIECE_BYTES = 49_152
 
-_LYRIA_DEPLOYED_ID = "7020022002200220022"
-_MUSICGEN_DEPLOYED_ID = "5050505050505050505"
-
 _NOT_AUDIO = b"This is a text. It says nothing of music, and no player will play it.\n" * 1000
+
+
+class Encoding(StrEnum):
+    """What a model's audio comes as."""
+
+    WAV = "wav"
+    MP3 = "mp3"
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One composed clip: a whole WAV file, and the seed it came from."""
+    """One composed clip: a whole file, the seed it came from, and where it was put aside."""
 
-    wav: bytes
+    audio: bytes
     seed: int
+    uri: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,74 +85,19 @@ class AnswerBody:
             left -= len(block)
 
 
-def build_answer(request: PredictRequest, entries: Sequence[Clip | None], fault: Fault) -> AnswerBody:
-    """The answer to ``request``, spoiled as ``fault`` says. An entry of None becomes an error object."""
-    head, separator, tail = _frame(request, fault)
-    parts: list[bytes | AudioText] = [head]
-    for index, clip in enumerate(entries):
-        if index:
-            parts.append(separator)
-        if clip is None:
-            parts.append(json.dumps(recitation().body()).encode())
-        else:
-            parts.extend(_prediction(request, clip, fault, spoiled=fault.bad_base64 and index == 0))
-    parts.append(tail)
+def spoiled_body(parts: Sequence[bytes | AudioText], fault: Fault) -> AnswerBody:
+    """The parts as a body, or half of it, as ``fault`` says."""
     size_bytes = sum(len(part) for part in parts)
     return AnswerBody(tuple(parts), size_bytes // 2 if fault.truncate_json else size_bytes)
 
 
-def _prediction(
-    request: PredictRequest, clip: Clip, fault: Fault, *, spoiled: bool
-) -> Iterator[bytes | AudioText]:
-    name = "audioContent"
-    if fault.wrong_field:
-        name = "bytesBase64Encoded"
-    if fault.unknown_field:
-        name = "soundData"
-    seed = f', "seed": {clip.seed}' if request.surface is Surface.MUSICGEN else ""
-    audio = AudioText(_audio(clip.wav, fault), escaped=fault.escaped, spoiled=spoiled)
-    if fault.whitespace:
-        yield f'\r\n{{\t"mimeType"  :\n"audio\\/wav"{seed}  ,"{name}"\t:\r\n\n  "'.encode()
-        yield audio
-        yield b'"\n\t }  '
-    else:
-        yield f'    {{\n      "{name}": "'.encode()
-        yield audio
-        yield f'",\n      "mimeType": "audio/wav"{seed}\n    }}'.encode()
-
-
-def _audio(wav: bytes, fault: Fault) -> bytes:
+def spoiled_audio(audio: bytes, fault: Fault) -> bytes:
+    """The audio, or what ``fault`` has in its place."""
     if fault.not_audio:
         return _NOT_AUDIO
     if fault.short_wav:
-        return wav[: HEADER_BYTES + (len(wav) - HEADER_BYTES) // 2]
-    return wav
-
-
-def _frame(request: PredictRequest, fault: Fault) -> tuple[bytes, bytes, bytes]:
-    """What stands before, between and after the predictions."""
-    about = json.dumps(_about(request), indent=2)[1:-1].strip("\n")
-    if fault.no_predictions:
-        return b"{\n", b"", f"{about}\n}}\n".encode()
-    if fault.whitespace:
-        return f'\n {{{about}\t,\n\n"predictions"\r\n: \t['.encode(), b"\t ,\n", b"\n\n]\t}\n \n"
-    return b'{\n  "predictions": [\n', b",\n", f"\n  ],\n{about}\n}}\n".encode()
-
-
-def _about(request: PredictRequest) -> dict[str, Any]:
-    if request.surface is Surface.LYRIA:
-        return {
-            "deployedModelId": _LYRIA_DEPLOYED_ID,
-            "model": request.resource,
-            "modelDisplayName": "Lyria 2",
-        }
-    project = request.resource.rsplit("/endpoints/", 1)[0]
-    return {
-        "deployedModelId": _MUSICGEN_DEPLOYED_ID,
-        "model": f"{project}/models/musicgen",
-        "modelDisplayName": "musicgen",
-        "modelVersionId": "1",
-    }
+        return audio[: HEADER_BYTES + (len(audio) - HEADER_BYTES) // 2]
+    return audio
 
 
 def _rechunked(blocks: Iterator[bytes], chunk_bytes: int) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""The emulator as an ASGI application: Google's two predict surfaces, and ``/control`` beside them."""
+"""The emulator as an ASGI application: Google's surfaces for music, and ``/control`` beside them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,13 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.emulator.control import REFUSALS, control_routes, refused
 from gateway.emulator.desk import Desk, Settings
 from gateway.emulator.predict import PredictSurface
+from gateway.emulator.shelf import Shelf
 from gateway.emulator.studio import Studio
 
 _ANNOUNCEMENT = """\
 This is the gateway's emulator. It is not a Google service.
 
-It answers like Vertex AI's music models (Lyria 2 and MusicGen on an endpoint), costs nothing, and composes
-its audio itself from prompt and seed. What it plays says nothing about how Google's models sound.
+It answers like Vertex AI's music models (Lyria 2, Lyria 3, and MusicGen on an endpoint), costs nothing, and
+composes its audio itself from prompt and seed. What it plays says nothing about how Google's models sound.
 
 Faults, settings and the log of calls: /control/faults, /control/settings, /control/calls.
 """
@@ -30,16 +31,24 @@ _GOOGLE_404 = (
 )
 
 _LYRIA_PATH = "/projects/{project}/locations/{location}/publishers/{publisher}/models/{model}:predict"
+_INTERACTIONS_PATH = "/projects/{project}/locations/{location}/interactions"
 _ENDPOINT_PATH = "/projects/{project}/locations/{location}/endpoints/{endpoint}:predict"
 
 
 def create_app(
-    *, settings: Settings | None = None, require_token: bool = False, studio: Studio | None = None
+    *,
+    settings: Settings | None = None,
+    require_token: bool = False,
+    studio: Studio | None = None,
+    storage_url: str | None = None,
 ) -> Starlette:
-    """The application. ``require_token`` refuses calls without an Authorization header, as Google does."""
+    """The application. ``require_token`` refuses calls without an Authorization header, as Google does.
+
+    ``storage_url`` is the Cloud Storage emulator that an endpoint puts long audio into.
+    """
     desk = Desk(settings or Settings(), require_token=require_token)
     own_studio = studio or Studio()
-    predict = PredictSurface(desk, own_studio)
+    predict = PredictSurface(desk, own_studio, Shelf(storage_url))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -50,6 +59,7 @@ def create_app(
     for version in ("v1", "v1beta1"):
         routes.append(Route(f"/{version}{_LYRIA_PATH}", predict, methods=["POST"]))
         routes.append(Route(f"/{version}{_ENDPOINT_PATH}", predict, methods=["POST"]))
+    routes.append(Route(f"/v1beta1{_INTERACTIONS_PATH}", predict, methods=["POST"]))
     app = Starlette(
         routes=routes,
         lifespan=lifespan,

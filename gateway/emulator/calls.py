@@ -23,7 +23,8 @@ class Call:
     """One predict call. Prompts are kept as SHA-256 (hex): enough to tell calls apart, nothing to leak.
 
     ``paid`` is true from the moment a model begins to compose, whether or not the answer arrives.
-    ``http_status`` is None until an answer begins.
+    ``http_status`` is None until an answer begins. ``store`` and ``api_revision`` are an interaction's;
+    ``put_aside`` counts clips that went into Cloud Storage.
     """
 
     number: int
@@ -39,6 +40,9 @@ class Call:
     outcome: Outcome = Outcome.RUNNING
     paid: bool = False
     clips: int = 0
+    store: bool | None = None
+    api_revision: str | None = None
+    put_aside: int = 0
 
 
 class CallLog:

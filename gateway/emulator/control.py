@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from gateway.emulator.desk import Desk, SettingRefused, changed_settings
 from gateway.emulator.faults import FaultRefused, read_faults
+from gateway.emulator.pages.registry import NAMES
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -20,7 +21,7 @@ def control_routes(desk: Desk) -> list[Route]:
         return JSONResponse({"status": "ok", "emulator": True})
 
     async def add_faults(request: Request) -> Response:
-        desk.faults.add(read_faults(await _json(request)))
+        desk.faults.add(read_faults(await _json(request), NAMES))
         return JSONResponse({"queued": len(desk.faults)})
 
     async def show_faults(_: Request) -> Response:

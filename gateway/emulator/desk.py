@@ -8,6 +8,12 @@ from gateway.emulator.calls import CallLog
 from gateway.emulator.faults import FaultQueue
 
 LYRIA_SECONDS = 32.8
+LYRIA3_CLIP_SECONDS = 30.0
+LYRIA3_PRO_SECONDS = 184.0
+
+_SHAPES = ("steps", "outputs", "alternate")
+#: How many bytes an endpoint takes and answers, by its kind.
+ENDPOINT_CAPS: dict[str, int | None] = {"none": None, "shared": 1_500_000, "dedicated": 10_000_000}
 
 #: Prompts that Lyria 2 is known to block now and then as recitation.
 WELL_KNOWN_PHRASES = ("single piano note c major", "in the style of hans zimmer")
@@ -24,13 +30,19 @@ class Settings:
     """What may be changed while it runs, through ``POST /control/settings``.
 
     ``latency_s`` seconds before every answer · ``lyria_seconds`` length of a Lyria 2 clip (32.8 at Google;
-    less keeps tests quick) · ``default_seed`` the seed of clips that were asked for without one: null draws a
-    fresh one for each, a number makes repeated calls repeat their audio (and so come from the cache, for load
-    tests)
+    less keeps tests quick) · ``lyria3_clip_seconds`` the same of Lyria 3 Clip, ``lyria3_pro_seconds`` the
+    longest of Lyria 3 Pro · ``interactions_shape`` of their answers: steps, outputs, or alternate ·
+    ``endpoint_kind`` none, shared or dedicated: how much an endpoint may answer · ``default_seed`` the seed
+    of clips that were asked for without one: null draws a fresh one for each, a number makes repeated calls
+    repeat their audio (and so come from the cache, for load tests)
     """
 
     latency_s: float = 0.0
     lyria_seconds: float = LYRIA_SECONDS
+    lyria3_clip_seconds: float = LYRIA3_CLIP_SECONDS
+    lyria3_pro_seconds: float = LYRIA3_PRO_SECONDS
+    interactions_shape: str = "steps"
+    endpoint_kind: str = "none"
     default_seed: int | None = None
 
 
@@ -74,8 +86,12 @@ def changed_settings(settings: Settings, document: Any) -> Settings:
     wanted = current | document
     if not _is_number(wanted["latency_s"]) or wanted["latency_s"] < 0:
         raise SettingRefused("latency_s must be a number of seconds, at least 0.")
-    if not _is_number(wanted["lyria_seconds"]) or not 0 < wanted["lyria_seconds"] <= _LONGEST_LYRIA_S:
-        raise SettingRefused("lyria_seconds must be a number of seconds, above 0 and at most 300.")
+    for name in ("lyria_seconds", "lyria3_clip_seconds", "lyria3_pro_seconds"):
+        if not _is_number(wanted[name]) or not 0 < wanted[name] <= _LONGEST_LYRIA_S:
+            raise SettingRefused(f"{name} must be a number of seconds, above 0 and at most 300.")
+    for name, choices in (("interactions_shape", _SHAPES), ("endpoint_kind", ENDPOINT_CAPS)):
+        if wanted[name] not in choices:
+            raise SettingRefused(f"{name} must be one of: {', '.join(choices)}.")
     seed = wanted["default_seed"]
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
         raise SettingRefused("default_seed must be null or an integer, at least 0.")

@@ -6,7 +6,7 @@ times.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,7 +17,7 @@ _PRESETS: dict[str, Callable[[PredictRequest], VertexError]] = {
     "recitation": lambda _: vertex.recitation(),
     "safety": lambda _: vertex.safety(),
     "language": lambda _: vertex.unsupported_language(),
-    "quota": lambda _: vertex.quota_exceeded(),
+    "quota": lambda request: vertex.quota_exceeded(request.model),
     "capacity": lambda _: vertex.capacity_exhausted(),
     "not_found": lambda request: vertex.model_not_found(request.resource),
     "internal": lambda _: vertex.internal_error(),
@@ -36,7 +36,7 @@ class Fault:
     """What goes wrong, and for whom. Absent fields do nothing.
 
     Whom:
-      ``model`` lyria-002 or musicgen · ``path``, ``prompt`` a piece of either · ``times`` how often
+      ``model`` its name · ``path``, ``prompt`` a piece of either · ``times`` how often
 
     Instead of an answer:
       ``preset`` recitation, safety, language, quota, capacity, not_found, internal: Google's status and text
@@ -54,6 +54,8 @@ class Fault:
       object · ``empty_predictions`` · ``no_predictions`` · ``wrong_field`` bytesBase64Encoded ·
       ``unknown_field`` a name nobody reads · ``escaped`` JSON escapes inside the base64 · ``whitespace`` odd
       white space and field order · ``chunk_bytes`` size of each write, ``chunk_delay_s`` seconds between them
+      · ``data_first`` an interaction's audio before its type · ``interaction_status`` failed, incomplete or
+      the like, without audio, ``message`` being its words
     """
 
     times: int = 1
@@ -85,10 +87,12 @@ class Fault:
     whitespace: bool = False
     chunk_bytes: int | None = None
     chunk_delay_s: float = 0.0
+    data_first: bool = False
+    interaction_status: str | None = None
 
     def matches(self, request: PredictRequest, path: str) -> bool:
         return (
-            (self.model is None or self.model == request.surface)
+            (self.model is None or self.model == request.model)
             and (self.path is None or self.path in path)
             and (self.prompt is None or self.prompt in request.prompt)
         )
@@ -136,9 +140,12 @@ class FaultQueue:
         return sum(left for _, left in self._waiting)
 
 
-def read_faults(document: Any) -> list[Fault]:
-    """One fault object or a list of them. Raises `FaultRefused`."""
-    return [_read_fault(item) for item in (document if isinstance(document, list) else [document])]
+def read_faults(document: Any, models: Collection[str]) -> list[Fault]:
+    """One fault object or a list of them, for some of the ``models``. Raises `FaultRefused`."""
+    found = [_read_fault(item) for item in (document if isinstance(document, list) else [document])]
+    if strangers := [fault.model for fault in found if fault.model not in {None, *models}]:
+        raise FaultRefused(f"model must be one of {', '.join(models)}; {strangers[0]!r} is none.")
+    return found
 
 
 def _read_fault(item: Any) -> Fault:
@@ -181,7 +188,8 @@ def _is_seconds(value: Any) -> bool:
 
 _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "times": (_is_positive, "a positive integer"),
-    "model": (lambda value: value in {surface.value for surface in vertex.Surface}, "lyria-002 or musicgen"),
+    "model": (_is_text, "a model's name"),
+    "interaction_status": (_is_text, "a status"),
     "path": (_is_text, "a string"),
     "prompt": (_is_text, "a string"),
     "preset": (lambda value: value in _PRESETS, f"one of {', '.join(_PRESETS)}"),

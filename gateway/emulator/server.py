@@ -51,12 +51,14 @@ def run(
     require_token: bool = False,
     parent_watch: bool = False,
     frugal: bool = False,
+    storage_url: str | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. Port 0 picks a free one.
 
     With ``parent_watch`` it also stops when standard input ends, and so dies with the process that holds the
     other end of that pipe. ``frugal`` is for life beside something more important: it composes one clip at a
-    time, keeps few, and gives way where processor time or memory runs short.
+    time, keeps few, and gives way where processor time or memory runs short. ``storage_url`` is a Cloud
+    Storage emulator for what is too long for an answer.
 
     Raises `OSError` when the address cannot be bound.
     """
@@ -64,7 +66,12 @@ def run(
     if frugal:
         _give_way()
         studio = Studio(workers=1, kept_bytes=_FRUGAL_KEPT_BYTES)
-    app = create_app(settings=Settings(latency_s=latency_s), require_token=require_token, studio=studio)
+    app = create_app(
+        settings=Settings(latency_s=latency_s),
+        require_token=require_token,
+        studio=studio,
+        storage_url=storage_url,
+    )
     config = uvicorn.Config(
         app,
         http=ExposedTransport,
@@ -93,6 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--require-token", action="store_true", help="refuse calls without Authorization")
     parser.add_argument("--watch-parent", action="store_true", help="stop when standard input ends")
     parser.add_argument("--frugal", action="store_true", help="use little, and give way to other processes")
+    parser.add_argument(
+        "--storage-url", metavar="URL", help="a Cloud Storage emulator, for what is too long for an answer"
+    )
     options = parser.parse_args(arguments)
     try:
         run(
@@ -102,6 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
             require_token=options.require_token,
             parent_watch=options.watch_parent,
             frugal=options.frugal,
+            storage_url=options.storage_url,
         )
     except OSError as fault:
         sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {os.strerror(fault.errno or 0)}\n")

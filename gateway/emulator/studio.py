@@ -4,6 +4,8 @@ import asyncio
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
+from gateway.emulator.answers import Encoding
+from gateway.emulator.mp3 import mp3_bytes
 from gateway.emulator.music.composer import Order, compose
 
 
@@ -17,31 +19,40 @@ class Studio:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="studio")
         self._limit_bytes = kept_bytes
         self._held_bytes = 0
-        self._kept: OrderedDict[Order, bytes] = OrderedDict()
-        self._composing: dict[Order, asyncio.Future[bytes]] = {}
+        self._kept: OrderedDict[_Wish, bytes] = OrderedDict()
+        self._composing: dict[_Wish, asyncio.Future[bytes]] = {}
 
-    async def clip(self, order: Order) -> bytes:
-        """The WAV file of ``order``; callers who ask for the same at once share one rendering."""
-        if order in self._kept:
-            self._kept.move_to_end(order)
-            return self._kept[order]
-        if order not in self._composing:
-            work = asyncio.get_running_loop().run_in_executor(self._pool, compose, order)
-            self._composing[order] = work
-            work.add_done_callback(lambda done: self._finished(order, done))
+    async def clip(self, order: Order, encoding: Encoding = Encoding.WAV) -> bytes:
+        """The file of ``order``; callers who ask for the same at once share one rendering."""
+        wish = (order, encoding)
+        if wish in self._kept:
+            self._kept.move_to_end(wish)
+            return self._kept[wish]
+        if wish not in self._composing:
+            work = asyncio.get_running_loop().run_in_executor(self._pool, _render, order, encoding)
+            self._composing[wish] = work
+            work.add_done_callback(lambda done: self._finished(wish, done))
         # One caller leaving must not spoil the clip for another.
-        return await asyncio.shield(self._composing[order])
+        return await asyncio.shield(self._composing[wish])
 
     def close(self) -> None:
         """Let go of the threads; what is being composed is finished and thrown away."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _finished(self, order: Order, done: asyncio.Future[bytes]) -> None:
-        del self._composing[order]
+    def _finished(self, wish: "_Wish", done: asyncio.Future[bytes]) -> None:
+        del self._composing[wish]
         if done.cancelled() or done.exception() is not None:
             return
-        self._kept[order] = done.result()
+        self._kept[wish] = done.result()
         self._held_bytes += len(done.result())
         while self._held_bytes > self._limit_bytes:
             _, oldest = self._kept.popitem(last=False)
             self._held_bytes -= len(oldest)
+
+
+_Wish = tuple[Order, Encoding]
+
+
+def _render(order: Order, encoding: Encoding) -> bytes:
+    wav = compose(order)
+    return mp3_bytes(wav) if encoding is Encoding.MP3 else wav

@@ -11,10 +11,8 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-LYRIA_MODEL = "lyria-002"
 MAX_REQUEST_BYTES = 1_572_864
 MAX_SAMPLES = 4
 MAX_SEED = 2**32 - 1
@@ -38,13 +36,6 @@ CANONICAL_STATUS: dict[int, str] = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-
-
-class Surface(StrEnum):
-    """Which of Google's two predict surfaces was called; also the name of the model in logs and faults."""
-
-    LYRIA = LYRIA_MODEL
-    MUSICGEN = "musicgen"
 
 
 class VertexError(Exception):
@@ -76,9 +67,13 @@ class VertexError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PredictRequest:
-    """A request that passed the checks. ``duration_s`` is None for Lyria 2, which has one length."""
+    """A request that passed the checks. ``model`` is the name of its page.
 
-    surface: Surface
+    ``duration_s`` is None where the model has one length, or finds one itself. ``output_uri`` is where audio
+    may be put that is too much for an answer; ``about`` are further facts for the log of calls.
+    """
+
+    model: str
     resource: str
     prompt: str
     negative_prompt: str = ""
@@ -86,6 +81,8 @@ class PredictRequest:
     sample_count: int = 1
     duration_s: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    output_uri: str | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def recitation() -> VertexError:
@@ -106,19 +103,20 @@ def safety() -> VertexError:
     )
 
 
-def unsupported_language() -> VertexError:
+def unsupported_language(languages: str = "en") -> VertexError:
     return VertexError(
         400,
-        f"{_GENERATION_FAILED}Unsupported language detected. Please use one of the supported languages: en.",
+        f"{_GENERATION_FAILED}Unsupported language detected. Please use one of the supported languages: "
+        f"{languages}.",
         blocked=True,
     )
 
 
-def quota_exceeded() -> VertexError:
+def quota_exceeded(model: str) -> VertexError:
     return VertexError(
         429,
         "Quota exceeded for aiplatform.googleapis.com/online_prediction_requests_per_base_model "
-        f"with base model: {LYRIA_MODEL}. Please submit a quota increase request. "
+        f"with base model: {model}. Please submit a quota increase request. "
         "https://cloud.google.com/vertex-ai/docs/generative-ai/quotas-genai.",
     )
 
@@ -164,79 +162,26 @@ def unauthenticated() -> VertexError:
     )
 
 
+def response_too_large(size_bytes: int) -> VertexError:
+    return VertexError(
+        400,
+        f"Response size too large. Received at least {size_bytes} bytes; "
+        "the limit of this endpoint is smaller. Reduce the size of the response.",
+    )
+
+
 def payload_too_large() -> VertexError:
     return VertexError(400, f"Request payload size exceeds the limit: {MAX_REQUEST_BYTES} bytes.")
 
 
-def read_request(surface: Surface, resource: str, body: bytes) -> PredictRequest:
-    """Check a predict body as Google does. Raises `VertexError` (400 INVALID_ARGUMENT)."""
-    document = _object(_parse(body), "")
-    _known_names(document, "", {"instances", "parameters", "labels"})
-    instance = _single_instance(document)
-    parameters = _object(document.get("parameters") or {}, "parameters")
-    labels = _labels(document)
-    if surface is Surface.LYRIA:
-        return _lyria_request(resource, instance, parameters, labels)
-    return _musicgen_request(resource, instance, parameters, labels)
-
-
-def _lyria_request(
-    resource: str, instance: Mapping[str, Any], parameters: Mapping[str, Any], labels: Mapping[str, str]
-) -> PredictRequest:
-    """Google's own code puts the count in three places; all are read."""
-    _known_names(instance, "instances[0]", {"prompt", "negative_prompt", "seed", "sample_count"})
-    _known_names(parameters, "parameters", {"sample_count", "sampleCount"})
-    count = _agreed_count(
-        {
-            "instances[0].sample_count": instance.get("sample_count"),
-            "parameters.sample_count": parameters.get("sample_count"),
-            "parameters.sampleCount": parameters.get("sampleCount"),
-        }
-    )
-    seed = _integer(instance.get("seed"), "seed", 0, MAX_SEED)
-    if seed is not None and count > 1:
-        raise VertexError(400, "`seed` and `sample_count` cannot be set at the same time.")
-    prompt = _prompt(instance)
-    if mostly_foreign_script(prompt):
-        raise unsupported_language()
-    return PredictRequest(
-        Surface.LYRIA,
-        resource,
-        prompt,
-        negative_prompt=_text(instance, "negative_prompt"),
-        seed=seed,
-        sample_count=count,
-        labels=labels,
-    )
-
-
-def _musicgen_request(
-    resource: str, instance: Mapping[str, Any], parameters: Mapping[str, Any], labels: Mapping[str, str]
-) -> PredictRequest:
-    """The contract of our own MusicGen container: one instance; length, count and seed are parameters."""
-    _known_names(instance, "instances[0]", {"prompt", "negative_prompt"})
-    _known_names(parameters, "parameters", {"duration_seconds", "sample_count", "seed"})
-    duration_s = _integer(parameters.get("duration_seconds"), "duration_seconds", 1, MAX_DURATION_S)
-    return PredictRequest(
-        Surface.MUSICGEN,
-        resource,
-        _prompt(instance),
-        negative_prompt=_text(instance, "negative_prompt"),
-        seed=_integer(parameters.get("seed"), "seed", 0, MAX_SEED),
-        sample_count=_agreed_count({"parameters.sample_count": parameters.get("sample_count")}),
-        duration_s=DEFAULT_DURATION_S if duration_s is None else duration_s,
-        labels=labels,
-    )
-
-
-def mostly_foreign_script(text: str) -> bool:
-    """Whether more than half of the letters are not Latin: a certain sign that a prompt is not English."""
+def mostly_foreign_script(text: str, scripts: tuple[str, ...] = ("LATIN",)) -> bool:
+    """Whether more than half of the letters are of other scripts: a certain sign of another language."""
     letters = [character for character in text if character.isalpha()]
-    foreign = sum(not unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    foreign = sum(not unicodedata.name(letter, "").startswith(scripts) for letter in letters)
     return foreign * 2 > len(letters)
 
 
-def _parse(body: bytes) -> Any:
+def parse(body: bytes) -> Any:
     try:
         return json.loads(body, parse_constant=_refuse_constant)
     except json.JSONDecodeError as fault:
@@ -258,14 +203,14 @@ def _refuse_constant(name: str) -> Any:
     raise VertexError(400, f"Invalid JSON payload received. Unexpected token.\n{name}\n^")
 
 
-def _object(value: Any, place: str) -> Mapping[str, Any]:
+def object_of(value: Any, place: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         at = f" at '{place}'" if place else ""
         raise VertexError(400, f"Invalid value{at}: expected a JSON object.")
     return value
 
 
-def _known_names(found: Mapping[str, Any], place: str, known: set[str]) -> None:
+def known_names(found: Mapping[str, Any], place: str, known: set[str]) -> None:
     unknown = [name for name in found if name not in known]
     if not unknown:
         return
@@ -281,7 +226,7 @@ def _known_names(found: Mapping[str, Any], place: str, known: set[str]) -> None:
     )
 
 
-def _single_instance(document: Mapping[str, Any]) -> Mapping[str, Any]:
+def single_instance(document: Mapping[str, Any]) -> Mapping[str, Any]:
     instances = document.get("instances")
     if instances is not None and not isinstance(instances, list):
         raise VertexError(400, "Invalid value at 'instances': expected a JSON array.")
@@ -289,33 +234,33 @@ def _single_instance(document: Mapping[str, Any]) -> Mapping[str, Any]:
         raise VertexError(400, "Invalid request: `instances` must not be empty.")
     if len(instances) > 1:
         raise VertexError(400, f"Only one instance is supported per request, got {len(instances)}.")
-    return _object(instances[0], "instances[0]")
+    return object_of(instances[0], "instances[0]")
 
 
-def _labels(document: Mapping[str, Any]) -> Mapping[str, str]:
-    labels = _object(document.get("labels") or {}, "labels")
+def labels_of(document: Mapping[str, Any]) -> Mapping[str, str]:
+    labels = object_of(document.get("labels") or {}, "labels")
     if not all(isinstance(value, str) for value in labels.values()):
         raise VertexError(400, "Invalid value at 'labels': expected string values.")
     return labels
 
 
-def _prompt(instance: Mapping[str, Any]) -> str:
-    prompt = _text(instance, "prompt")
+def prompt_of(instance: Mapping[str, Any]) -> str:
+    prompt = text_of(instance, "prompt")
     if not prompt.strip():
         raise VertexError(400, "Invalid request: `prompt` is required and must be a non-empty string.")
     return prompt
 
 
-def _text(instance: Mapping[str, Any], name: str) -> str:
+def text_of(instance: Mapping[str, Any], name: str, place: str = "instances[0]") -> str:
     value = instance.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise VertexError(400, f"Invalid value at 'instances[0].{name}': expected a string.")
+        raise VertexError(400, f"Invalid value at '{place}.{name}': expected a string.")
     return value
 
 
-def _integer(value: Any, name: str, lowest: int, highest: int) -> int | None:
+def integer_of(value: Any, name: str, lowest: int, highest: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not _is_whole(value):
@@ -329,11 +274,11 @@ def _is_whole(value: float) -> bool:
     return isinstance(value, int) or (math.isfinite(value) and value.is_integer())
 
 
-def _agreed_count(places: Mapping[str, Any]) -> int:
+def agreed_count(places: Mapping[str, Any]) -> int:
     counts = {
         place: count
         for place, value in places.items()
-        if (count := _integer(value, place, 1, MAX_SAMPLES)) is not None
+        if (count := integer_of(value, place, 1, MAX_SAMPLES)) is not None
     }
     if len(set(counts.values())) > 1:
         raise VertexError(400, f"Conflicting values for `sample_count`: {', '.join(counts)}.")

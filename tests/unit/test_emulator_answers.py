@@ -6,14 +6,22 @@ import re
 
 import pytest
 
-from gateway.emulator.answers import AudioText, Clip, build_answer
+from gateway.emulator.answers import AnswerBody, AudioText, Clip
+from gateway.emulator.desk import Settings
 from gateway.emulator.faults import NO_FAULT, Fault
-from gateway.emulator.vertex import PredictRequest, Surface
+from gateway.emulator.pages.lyria2 import Lyria2Page
+from gateway.emulator.pages.musicgen import MusicGenPage
+from gateway.emulator.vertex import PredictRequest
 
-LYRIA = PredictRequest(Surface.LYRIA, "projects/p/locations/l/publishers/google/models/lyria-002", "a song")
-MUSICGEN = PredictRequest(Surface.MUSICGEN, "projects/p/locations/l/endpoints/7", "a tune")
+LYRIA = PredictRequest("lyria-002", "projects/p/locations/l/publishers/google/models/lyria-002", "a song")
+MUSICGEN = PredictRequest("musicgen", "projects/p/locations/l/endpoints/7", "a tune")
 SOUND = bytes(range(256)) * 500  # larger than one piece, and rich in + and / once encoded
 CLIP = Clip(SOUND, 11)
+
+
+def build_answer(request: PredictRequest, entries, fault: Fault) -> AnswerBody:
+    page = Lyria2Page() if request is LYRIA else MusicGenPage()
+    return page.answer(request, entries, fault, Settings(), 1)
 
 
 def text_of(request, entries, fault=NO_FAULT, chunk_bytes=None) -> bytes:

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from gateway.emulator.faults import NO_FAULT, Fault, FaultQueue, FaultRefused, read_faults
-from gateway.emulator.vertex import PredictRequest, Surface
+from gateway.emulator.pages.registry import NAMES
+from gateway.emulator.vertex import PredictRequest
 
-LYRIA = PredictRequest(Surface.LYRIA, "projects/p/locations/l/publishers/google/models/lyria-002", "a song")
-MUSICGEN = PredictRequest(Surface.MUSICGEN, "projects/p/locations/l/endpoints/7", "a tune")
+LYRIA = PredictRequest("lyria-002", "projects/p/locations/l/publishers/google/models/lyria-002", "a song")
+MUSICGEN = PredictRequest("musicgen", "projects/p/locations/l/endpoints/7", "a tune")
 
 
 def queue_of(*faults: Fault) -> FaultQueue:
@@ -53,8 +54,8 @@ def test_clearing_forgets_what_waits():
 
 
 def test_one_fault_or_a_list_can_be_read():
-    assert read_faults({"status": 429}) == [Fault(status=429)]
-    assert read_faults([{"hang": True}, {"error_entries": [1]}]) == [
+    assert read_faults({"status": 429}, NAMES) == [Fault(status=429)]
+    assert read_faults([{"hang": True}, {"error_entries": [1]}], NAMES) == [
         Fault(hang=True),
         Fault(error_entries=(1,)),
     ]
@@ -85,12 +86,12 @@ def test_one_fault_or_a_list_can_be_read():
 )
 def test_a_script_with_a_mistake_is_refused(document):
     with pytest.raises(FaultRefused):
-        read_faults(document)
+        read_faults(document, NAMES)
 
 
 def test_the_refusal_of_an_unknown_word_lists_the_known_ones():
     with pytest.raises(FaultRefused, match=r"Unknown in a fault: kind\. Known: .*cut_at_byte.*whitespace"):
-        read_faults({"kind": "status"})
+        read_faults({"kind": "status"}, NAMES)
 
 
 def test_a_status_has_googles_envelope():

@@ -5,28 +5,32 @@ import json
 import pytest
 
 from gateway.emulator import vertex
-from gateway.emulator.vertex import PredictRequest, Surface, VertexError, mostly_foreign_script, read_request
+from gateway.emulator.pages.lyria2 import Lyria2Page
+from gateway.emulator.pages.musicgen import MusicGenPage
+from gateway.emulator.pages.page import Page
+from gateway.emulator.vertex import PredictRequest, VertexError, mostly_foreign_script
 
+LYRIA, MUSICGEN = Lyria2Page(), MusicGenPage()
 RESOURCE = "projects/p/locations/l/publishers/google/models/lyria-002"
 
 
-def read(surface, instance=None, parameters=None, **more) -> PredictRequest:
+def read(page: Page, instance=None, parameters=None, **more) -> PredictRequest:
     document = {"instances": [{"prompt": "a quiet song"} | (instance or {})]} | more
     if parameters is not None:
         document["parameters"] = parameters
-    return read_request(surface, RESOURCE, json.dumps(document).encode())
+    return page.read(RESOURCE, json.dumps(document).encode())
 
 
-def refusal(surface, body) -> VertexError:
+def refusal(page: Page, body) -> VertexError:
     with pytest.raises(VertexError) as caught:
-        read_request(surface, RESOURCE, body if isinstance(body, bytes) else json.dumps(body).encode())
+        page.read(RESOURCE, body if isinstance(body, bytes) else json.dumps(body).encode())
     assert caught.value.http_status == 400
     assert caught.value.status == "INVALID_ARGUMENT"
     return caught.value
 
 
 def test_a_prompt_alone_asks_for_one_clip_without_a_seed():
-    asked = read(Surface.LYRIA)
+    asked = read(LYRIA)
     assert (asked.prompt, asked.negative_prompt, asked.seed, asked.sample_count) == (
         "a quiet song",
         "",
@@ -46,53 +50,53 @@ def test_a_prompt_alone_asks_for_one_clip_without_a_seed():
     ],
 )
 def test_the_count_is_read_from_all_three_places_that_googles_code_uses(instance, parameters):
-    assert read(Surface.LYRIA, instance, parameters).sample_count == 3
+    assert read(LYRIA, instance, parameters).sample_count == 3
 
 
 def test_counts_that_contradict_each_other_are_refused():
     with pytest.raises(VertexError, match="Conflicting"):
-        read(Surface.LYRIA, {"sample_count": 2}, {"sample_count": 3})
+        read(LYRIA, {"sample_count": 2}, {"sample_count": 3})
 
 
 def test_a_seed_with_one_clip_passes():
-    assert read(Surface.LYRIA, {"seed": 7}, {"sample_count": 1}).seed == 7
+    assert read(LYRIA, {"seed": 7}, {"sample_count": 1}).seed == 7
 
 
 def test_a_seed_with_several_clips_is_refused():
     with pytest.raises(VertexError, match="`seed` and `sample_count`"):
-        read(Surface.LYRIA, {"seed": 7}, {"sample_count": 2})
+        read(LYRIA, {"seed": 7}, {"sample_count": 2})
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, 5.0])
 def test_seeds_are_unsigned_32_bit_and_may_come_as_doubles(seed):
-    assert read(Surface.LYRIA, {"seed": seed}).seed == int(seed)
+    assert read(LYRIA, {"seed": seed}).seed == int(seed)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "7", True, [7], 1e400])
 def test_other_seeds_are_refused(seed):
-    refusal(Surface.LYRIA, {"instances": [{"prompt": "x", "seed": seed}]})
+    refusal(LYRIA, {"instances": [{"prompt": "x", "seed": seed}]})
 
 
 @pytest.mark.parametrize("count", [0, 5, 1.5, "2", True])
 def test_counts_outside_one_to_four_are_refused(count):
-    refusal(Surface.LYRIA, {"instances": [{"prompt": "x"}], "parameters": {"sample_count": count}})
+    refusal(LYRIA, {"instances": [{"prompt": "x"}], "parameters": {"sample_count": count}})
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", 7, None, ["x"]])
 def test_a_prompt_must_be_text_with_something_in_it(prompt):
-    refusal(Surface.LYRIA, {"instances": [{"prompt": prompt}]})
+    refusal(LYRIA, {"instances": [{"prompt": prompt}]})
 
 
 def test_a_negative_prompt_must_be_text():
     assert (
         "instances[0].negative_prompt"
-        in refusal(Surface.LYRIA, {"instances": [{"prompt": "x", "negative_prompt": 3}]}).message
+        in refusal(LYRIA, {"instances": [{"prompt": "x", "negative_prompt": 3}]}).message
     )
 
 
 @pytest.mark.parametrize("instances", [None, [], {}, "x", [{"prompt": "a"}, {"prompt": "b"}], ["x"]])
 def test_exactly_one_instance_is_taken(instances):
-    refusal(Surface.LYRIA, {"instances": instances})
+    refusal(LYRIA, {"instances": instances})
 
 
 @pytest.mark.parametrize(
@@ -110,7 +114,7 @@ def test_exactly_one_instance_is_taken(instances):
     ],
 )
 def test_unknown_names_are_refused_as_google_words_it(document, place):
-    error = refusal(Surface.LYRIA, document)
+    error = refusal(LYRIA, document)
     assert error.message == f"Invalid JSON payload received. {place}"
     detail = error.body()["error"]["details"][0]
     assert detail["@type"] == "type.googleapis.com/google.rpc.BadRequest"
@@ -118,7 +122,7 @@ def test_unknown_names_are_refused_as_google_words_it(document, place):
 
 
 def test_every_unknown_name_is_told():
-    error = refusal(Surface.LYRIA, {"instances": [{"prompt": "x", "a": 1, "b": 2}]})
+    error = refusal(LYRIA, {"instances": [{"prompt": "x", "a": 1, "b": 2}]})
     assert error.message.count("Unknown name") == 2
 
 
@@ -126,22 +130,22 @@ def test_every_unknown_name_is_told():
     "body", [b"", b"{", b"[1", b'{"a": 1 b}', b"\xff\xfe", b"[" * 20_000, b'{"a": NaN}', b"7"]
 )
 def test_a_body_that_is_no_json_object_is_refused(body):
-    refusal(Surface.LYRIA, body)
+    refusal(LYRIA, body)
 
 
 def test_a_syntax_error_is_pointed_at():
-    lines = refusal(Surface.LYRIA, b'{"instances": [}').message.splitlines()
+    lines = refusal(LYRIA, b'{"instances": [}').message.splitlines()
     assert lines[1] == '{"instances": [}'
     assert lines[2].index("^") == 15
 
 
 def test_labels_are_allowed_and_must_be_text():
-    assert read(Surface.LYRIA, labels={"team": "a"}).labels == {"team": "a"}
-    refusal(Surface.LYRIA, {"instances": [{"prompt": "x"}], "labels": {"team": 1}})
+    assert read(LYRIA, labels={"team": "a"}).labels == {"team": "a"}
+    refusal(LYRIA, {"instances": [{"prompt": "x"}], "labels": {"team": 1}})
 
 
 def test_lyria_speaks_english_only():
-    error = refusal(Surface.LYRIA, {"instances": [{"prompt": "静かな夜のピアノ"}]})
+    error = refusal(LYRIA, {"instances": [{"prompt": "静かな夜のピアノ"}]})
     assert "Unsupported language detected" in error.message
     assert error.blocked
 
@@ -162,7 +166,7 @@ def test_a_foreign_script_is_one_with_most_letters_not_latin(text, foreign):
 
 def test_musicgen_takes_length_count_and_seed_together():
     asked = read(
-        Surface.MUSICGEN,
+        MUSICGEN,
         {"negative_prompt": "drums"},
         {"duration_seconds": 300, "sample_count": 4, "seed": 9},
     )
@@ -170,17 +174,17 @@ def test_musicgen_takes_length_count_and_seed_together():
 
 
 def test_musicgen_defaults_to_thirty_seconds():
-    assert read(Surface.MUSICGEN).duration_s == 30
+    assert read(MUSICGEN).duration_s == 30
 
 
 @pytest.mark.parametrize("duration", [0, 301, 2.5, "30", True])
 def test_musicgen_refuses_other_lengths(duration):
-    refusal(Surface.MUSICGEN, {"instances": [{"prompt": "x"}], "parameters": {"duration_seconds": duration}})
+    refusal(MUSICGEN, {"instances": [{"prompt": "x"}], "parameters": {"duration_seconds": duration}})
 
 
 def test_the_two_surfaces_do_not_share_their_fields():
-    refusal(Surface.MUSICGEN, {"instances": [{"prompt": "x", "seed": 1}]})
-    refusal(Surface.LYRIA, {"instances": [{"prompt": "x"}], "parameters": {"duration_seconds": 10}})
+    refusal(MUSICGEN, {"instances": [{"prompt": "x", "seed": 1}]})
+    refusal(LYRIA, {"instances": [{"prompt": "x"}], "parameters": {"duration_seconds": 10}})
 
 
 @pytest.mark.parametrize(
@@ -189,7 +193,7 @@ def test_the_two_surfaces_do_not_share_their_fields():
         (vertex.recitation(), 400, "INVALID_ARGUMENT", "blocked by recitation checks"),
         (vertex.safety(), 400, "INVALID_ARGUMENT", "Prompt flag"),
         (vertex.unsupported_language(), 400, "INVALID_ARGUMENT", "Unsupported language"),
-        (vertex.quota_exceeded(), 429, "RESOURCE_EXHAUSTED", "Quota exceeded"),
+        (vertex.quota_exceeded("lyria-002"), 429, "RESOURCE_EXHAUSTED", "Quota exceeded"),
         (vertex.capacity_exhausted(), 429, "RESOURCE_EXHAUSTED", "Resource exhausted"),
         (vertex.model_not_found("m"), 404, "NOT_FOUND", "Publisher Model `m` was not found"),
         (vertex.internal_error(), 500, "INTERNAL", "Internal error"),
