@@ -7,6 +7,7 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
+from gateway.families.registry import KINDS
 from gateway.messages import TryOutcome
 from gateway.model import KeyMode, ModelKind, TaskState
 
@@ -135,7 +136,7 @@ class UploadMetrics:
             self._retried.labels(outcome.value)
 
     def stored(self, model: ModelKind, size_bytes: int) -> None:
-        self._stored_bytes.labels(model.value).inc(size_bytes)
+        self._stored_bytes.labels(model).inc(size_bytes)
 
     def retried(self, outcome: UploadOutcome) -> None:
         self._retried.labels(outcome.value).inc()
@@ -257,13 +258,13 @@ class Metrics:
 
     def _show_from_the_start(self) -> None:
         """A series that first appears with its first increase hides that increase from `rate()`."""
-        for model in ModelKind:
-            self._waiting.labels(model.value).set(0)
+        for model in KINDS:
+            self._waiting.labels(model).set(0)
             for mode in KeyMode:
                 for state in TaskState:
-                    self._tasks.labels(model.value, state.value, mode.value)
+                    self._tasks.labels(model, state.value, mode.value)
                 for outcome in CallOutcome:
-                    self._upstream_calls.labels(model.value, outcome.value, mode.value)
+                    self._upstream_calls.labels(model, outcome.value, mode.value)
 
     def request_answered(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """``route`` is a template of ours or ``unmatched``; ``method`` one of HTTP's or ``other``.
@@ -282,19 +283,19 @@ class Metrics:
             children[1].observe(seconds)
 
     def task_changed(self, model: ModelKind, state: TaskState, mode: KeyMode) -> None:
-        self._tasks.labels(model.value, state.value, mode.value).inc()
+        self._tasks.labels(model, state.value, mode.value).inc()
 
     def call_ended(self, model: ModelKind, outcome: CallOutcome, mode: KeyMode) -> None:
-        self._upstream_calls.labels(model.value, outcome.value, mode.value).inc()
+        self._upstream_calls.labels(model, outcome.value, mode.value).inc()
 
     def answered(self, model: ModelKind, mode: KeyMode, seconds: float, size_bytes: int) -> None:
         """A call took so long and received so much, whatever came of it."""
-        self._upstream_seconds.labels(model.value, mode.value).observe(seconds)
-        self._received_bytes.labels(model.value, mode.value).inc(size_bytes)
+        self._upstream_seconds.labels(model, mode.value).observe(seconds)
+        self._received_bytes.labels(model, mode.value).inc(size_bytes)
 
     def waiting_counted(self, waiting: dict[str, int]) -> None:
-        for model in ModelKind:
-            self._waiting.labels(model.value).set(waiting.get(model.value, 0))
+        for model in KINDS:
+            self._waiting.labels(model).set(waiting.get(model, 0))
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

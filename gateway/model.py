@@ -1,39 +1,8 @@
 """The vocabulary of the gateway: plain frozen data, no input or output, no clock."""
 
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
-
-MICROS_PER_USD = 1_000_000
-_DECIMAL = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,6}))?")
-
-
-def parse_millionths(text: str) -> int:
-    """A decimal number below a billion with at most six places, exactly: "0.06" → 60000.
-
-    Dollars are kept so, and factors. Raises `ValueError` for anything else, instead of rounding it.
-    """
-    found = _DECIMAL.fullmatch(text)
-    if found is None:
-        raise ValueError(text)
-    sign, whole, places = found.groups(default="")
-    return int(f"{sign}{whole}{places:0<6}")
-
-
-def format_usd(micros: int) -> str:
-    """Exact decimal dollars with at least two places: 60000 → "0.06"."""
-    sign, micros = ("-", -micros) if micros < 0 else ("", micros)
-    whole, fraction = divmod(micros, MICROS_PER_USD)
-    return f"{sign}{whole}.{f'{fraction:06d}'.rstrip('0').ljust(2, '0')}"
-
-
-def format_time(ms: int | None) -> str | None:
-    """A moment, in milliseconds since the Unix epoch, as RFC 3339 has it, in UTC; None stays None."""
-    if ms is None:
-        return None
-    seconds, rest_ms = divmod(ms, 1000)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest_ms:03d}Z"
+from typing import NewType
 
 
 class TaskState(StrEnum):
@@ -66,20 +35,18 @@ class Route(StrEnum):
     LYRIA = "music_generate_lyria"
 
 
-class ModelKind(StrEnum):
-    """A family of models that share a wire format. Closed: it labels metrics."""
-
-    LYRIA2 = "lyria-002"
-    MUSICGEN = "musicgen"
+#: The name of a family of models that share a wire format; `gateway.families.registry` has them all.
+ModelKind = NewType("ModelKind", str)
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """Somewhere a model can be called: a publisher model in a location, or an endpoint of ours.
 
-    Both are of one clip, in millionths of a dollar: ``price_micros`` is the list price, ``cost_micros`` what
+    Both are of one take, in millionths of a dollar: ``price_micros`` is the list price, ``cost_micros`` what
     the provider takes. Deployments of one kind pool what they have: calls go to them by ``weight``, at most
-    ``rpm`` in any minute and ``concurrency`` at once, None being as many as it likes.
+    ``rpm`` in any minute and ``concurrency`` at once, None being as many as it likes. A dedicated endpoint
+    has a ``host`` of its own; ``output_uri`` is where it puts what is too long for an answer.
     """
 
     name: str
@@ -92,13 +59,26 @@ class Deployment:
     weight: int = 1
     rpm: int | None = None
     concurrency: int | None = None
+    host: str | None = None
+    output_uri: str | None = None
+
+
+class AudioFormat(StrEnum):
+    """What audio can be delivered as."""
+
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+    OGG = "ogg"
+    OPUS = "opus"
 
 
 @dataclass(frozen=True, slots=True)
 class MusicSpec:
-    """What was asked for, after validation and defaults.
+    """What was asked for, after validation and defaults, and of how many ``takes`` each clip is joined.
 
-    ``duration_s`` is None where the model decides (Lyria 2 always gives 32.8 s).
+    ``duration_s`` is None where the model decides (Lyria 2 always gives 32.8 s), ``audio_format`` where the
+    model's own will do. The loudness is integrated, after EBU R128; None leaves it as it is.
     """
 
     prompt: str
@@ -106,11 +86,31 @@ class MusicSpec:
     negative_prompt: str | None = None
     seed: int | None = None
     duration_s: int | None = None
+    audio_format: AudioFormat | None = None
+    bitrate_kbps: int | None = None
+    loudness_lufs: float | None = None
+    takes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A stored piece of audio that others are to be joined with. ``number`` is that of the call's take."""
+
+    number: int
+    attempt_id: str
+    object_name: str
+    duration_s: float
+    seed: int | None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One stored piece of audio. ``index`` counts from 0 within its task."""
+    """One stored piece of audio. ``index`` counts from 0 within its task.
+
+    ``steps`` (JSON) tell what was done to what the model made, and ``text`` the words it came with.
+    ``waveform`` are peaks for players, a byte each. What an older version stored was not measured.
+    """
 
     index: int
     object_name: str
@@ -121,6 +121,11 @@ class Clip:
     sample_rate_hz: int
     channels: int
     seed: int | None
+    steps: str = "[]"
+    peak_dbfs: float | None = None
+    loudness_lufs: float | None = None
+    waveform: bytes = b""
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,16 +246,6 @@ class Entry:
 class TenantStatus(StrEnum):
     ACTIVE = "active"
     SUSPENDED = "suspended"
-
-
-class AudioFormat(StrEnum):
-    """What audio can be delivered as."""
-
-    WAV = "wav"
-    FLAC = "flac"
-    MP3 = "mp3"
-    OGG = "ogg"
-    OPUS = "opus"
 
 
 #: Shares of a budget, in whole percent, at which a tenant that names none is warned.

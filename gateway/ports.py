@@ -3,13 +3,14 @@
 Adapters satisfy these structurally; ``gateway.bootstrap`` is the only module that names adapters.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from gateway.errors import UpstreamError
-from gateway.model import Deployment, ModelKind, MusicSpec
+from gateway.families.family import ModelCall
+from gateway.model import Deployment
 
 
 class Clock(Protocol):
@@ -115,6 +116,10 @@ class Storage(Protocol):
         """Remove; removing what is not there is not an error."""
         ...
 
+    def read(self, name: str) -> AsyncGenerator[bytes]:
+        """The bytes of an object in blocks. Raises `StorageError` while it is read, also when it is gone."""
+        ...
+
     async def list(self, cursor: str, *, limit: int) -> Listing:
         """At most ``limit`` of the objects that readers can see; the first page has the cursor ``""``.
 
@@ -131,6 +136,14 @@ class Storage(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class ObjectSource(Protocol):
+    """Objects by their ``gs://`` address, whosever they are. Both raise `StorageError`."""
+
+    def read(self, uri: str) -> AsyncGenerator[bytes]: ...
+
+    async def delete(self, uri: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +170,7 @@ class FileSource(Protocol):
 
 
 class ClipSink(Protocol):
-    """Takes the decoded bytes of one clip as they arrive."""
+    """Takes the decoded bytes of one take as they arrive."""
 
     async def write(self, block: bytes) -> None:
         """Raises `UpstreamError` (BROKEN) if the bytes cannot be audio.
@@ -174,38 +187,22 @@ class ClipSink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCall:
-    """One paid call: which clips of the task it should yield, and the seed if it is fixed.
-
-    ``clip_indexes`` are the task's clip numbers, in the order in which the answer's clips fill them.
-    """
-
-    spec: MusicSpec
-    clip_indexes: tuple[int, ...]
-    seed: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class ModelReply:
-    """What came back. ``delivered`` counts clips whose sinks were finished, in order.
+    """What came back. ``delivered`` counts takes whose sinks were finished, in order.
 
-    ``error`` says why clips are missing; with some delivered it explains the shortfall only.
-    ``provider_metadata`` is the answer less its audio, for the attempt row (bounded to 16 kB of JSON).
+    ``error`` says why takes are missing; with some delivered it explains the shortfall only.
+    ``provider_metadata`` is the answer less its audio, for the attempt row (bounded to 16 kB of JSON);
+    ``text`` the words that came with the audio.
     """
 
     delivered: int
     error: UpstreamError | None
     provider_metadata: str
+    text: str | None = None
 
 
 class MusicModel(Protocol):
-    """A family of models behind one wire format."""
-
-    kind: ModelKind
-
-    def calls(self, spec: MusicSpec, missing: Sequence[int]) -> tuple[ModelCall, ...]:
-        """The paid calls that would yield the missing clips. Pure."""
-        ...
+    """A family of models that can be called."""
 
     async def generate(
         self,
@@ -216,9 +213,9 @@ class MusicModel(Protocol):
         deadline_s: float,
         traceparent: str | None = None,
     ) -> ModelReply:
-        """Make the call. ``new_sink(clip_index)`` is asked once per clip as its audio begins.
+        """Make the call. ``new_sink(take)`` is asked once per take as its audio begins.
 
-        Never holds a clip in memory. Every sink it was given has been finished or aborted when it returns
+        Never holds a take in memory. Every sink it was given has been finished or aborted when it returns
         or raises, also when it is cancelled. Raises `UpstreamError` when nothing was delivered;
         what else a sink raises passes through.
         """

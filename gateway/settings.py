@@ -11,12 +11,15 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.deployments import Usual, read_deployments
-from gateway.model import MICROS_PER_USD, Deployment, ModelKind, parse_millionths
+from gateway.deployments import ENDPOINT, HOST, OUTPUT_URI, USD, Usual, make_deployment, read_deployments
+from gateway.families.lyria2 import LYRIA2
+from gateway.families.musicgen import MUSICGEN
+from gateway.families.registry import KINDS
+from gateway.model import Deployment, ModelKind
+from gateway.units import MICROS_PER_USD, parse_millionths
 from gateway.urls import SQLITE_SCHEME, check_database_url, names_redis, sqlite_path
 
-# What `parse_millionths` takes, less the sign; or nothing.
-_EXACT_USD = r"^([0-9]{1,9}(\.[0-9]{1,6})?)?$"
+_OR_NOTHING = "|^$"
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - to be recognised, not to be bound
 ADMIN_TOKEN_CHARS = 32
 # What an API key begins with: whoever held that key would be an administrator too.
@@ -58,9 +61,15 @@ class Settings(BaseSettings):
         description="`file:///dir` or `gs://bucket/prefix`; empty means `audio` under GATEWAY_DATA_DIR.",
     )
     spool_mib: int = Field(
-        1024,
-        ge=0,
-        description="MiB of audio kept in `spool` under GATEWAY_DATA_DIR until storage has it; 0 keeps none.",
+        2048,
+        ge=64,
+        description="MiB of received audio that may lie in `spool` under GATEWAY_DATA_DIR until stored.",
+    )
+    audio_workers: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Threads that measure, cut, join and convert audio; each keeps a core busy.",
     )
     storage_emulator_host: str = Field(
         "",
@@ -82,8 +91,23 @@ class Settings(BaseSettings):
     location: str = Field("us-central1", description="Where that deployment is called.")
     musicgen_endpoint: str = Field(
         "",
-        pattern=r"^(projects/[^/]+/locations/[^/]+/endpoints/[^/]+)?$",
+        pattern=ENDPOINT + _OR_NOTHING,
         description="`projects/…/locations/…/endpoints/…` of a MusicGen endpoint, for the standard route.",
+    )
+    musicgen_host: str = Field(
+        "",
+        pattern=HOST + _OR_NOTHING,
+        description="Host of that endpoint where it is a dedicated one; empty means a shared one.",
+    )
+    musicgen_output: str = Field(
+        "",
+        pattern=OUTPUT_URI + _OR_NOTHING,
+        description="`gs://bucket/prefix` where that endpoint puts audio that is too long for its answer.",
+    )
+    standard_models: str = Field(
+        "",
+        description="Models of the standard route between commas, the best first; empty: an endpoint of your "
+        "own, then the cheapest for the request.",
     )
     vertex_url: str = Field(
         "",
@@ -106,12 +130,12 @@ class Settings(BaseSettings):
     musicgen_price_usd: float = Field(0.0, ge=0, description="Price of one MusicGen clip in dollars.")
     lyria2_cost_usd: str = Field(
         "",
-        pattern=_EXACT_USD,
+        pattern=USD + _OR_NOTHING,
         description="What Google takes for one Lyria 2 clip in dollars; empty means the price.",
     )
     musicgen_cost_usd: str = Field(
         "",
-        pattern=_EXACT_USD,
+        pattern=USD + _OR_NOTHING,
         description="What one MusicGen clip costs you in dollars; empty means the price.",
     )
     signing_secret: SecretStr | None = Field(
@@ -244,6 +268,12 @@ class Settings(BaseSettings):
             raise ValueError("write redis://HOST:PORT/NUMBER, rediss://HOST:PORT/NUMBER or unix:///PATH")
         return url
 
+    @field_validator("standard_models")
+    @classmethod
+    def _are_models(cls, text: str) -> str:
+        _models(text)
+        return text
+
     @field_validator("trusted_proxies")
     @classmethod
     def _are_proxies(cls, text: str) -> str:
@@ -286,41 +316,31 @@ class Settings(BaseSettings):
 
         Raises `ConfigurationError` when there is a file of them that cannot be used.
         """
+        prices = {
+            LYRIA2: round(self.lyria2_price_usd * MICROS_PER_USD),
+            MUSICGEN: round(self.musicgen_price_usd * MICROS_PER_USD),
+        }
+        costs = {LYRIA2: self.lyria2_cost_usd, MUSICGEN: self.musicgen_cost_usd}
+        usual = Usual(
+            self.project,
+            self.location,
+            prices,
+            {kind: parse_millionths(usd) for kind, usd in costs.items() if usd},
+            self.musicgen_host or None,
+            self.musicgen_output or None,
+        )
         if self.deployments_file is not None:
-            prices = {
-                ModelKind.LYRIA2: round(self.lyria2_price_usd * MICROS_PER_USD),
-                ModelKind.MUSICGEN: round(self.musicgen_price_usd * MICROS_PER_USD),
-            }
-            return read_deployments(self.deployments_file, Usual(self.project, self.location, prices))
+            return read_deployments(self.deployments_file, usual)
         found = []
         if self.musicgen_endpoint:
-            price_micros = round(self.musicgen_price_usd * MICROS_PER_USD)
-            _, project, _, location, _, _ = self.musicgen_endpoint.split("/")
-            found.append(
-                Deployment(
-                    name="musicgen",
-                    kind=ModelKind.MUSICGEN,
-                    project=project,
-                    location=location,
-                    endpoint=self.musicgen_endpoint,
-                    price_micros=price_micros,
-                    cost_micros=_micros(self.musicgen_cost_usd, price_micros),
-                )
-            )
+            found.append(make_deployment("musicgen", MUSICGEN, usual, self.musicgen_endpoint))
         if self.project:
-            price_micros = round(self.lyria2_price_usd * MICROS_PER_USD)
-            found.append(
-                Deployment(
-                    name="lyria-002",
-                    kind=ModelKind.LYRIA2,
-                    project=self.project,
-                    location=self.location,
-                    endpoint=None,
-                    price_micros=price_micros,
-                    cost_micros=_micros(self.lyria2_cost_usd, price_micros),
-                )
-            )
+            found.append(make_deployment("lyria-002", LYRIA2, usual))
         return tuple(found)
+
+    @property
+    def standard_order(self) -> tuple[ModelKind, ...]:
+        return _models(self.standard_models)
 
 
 def parse_proxies(text: str) -> int | tuple[Network, ...]:
@@ -335,8 +355,12 @@ def parse_proxies(text: str) -> int | tuple[Network, ...]:
     return _networks(text)
 
 
-def _micros(usd: str, default_micros: int) -> int:
-    return parse_millionths(usd) if usd else default_micros
+def _models(text: str) -> tuple[ModelKind, ...]:
+    """Raises `ValueError`."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if unknown := [name for name in names if name not in KINDS]:
+        raise ValueError(f"{unknown[0]!r} is no model; there are: {', '.join(KINDS)}")
+    return tuple(map(ModelKind, dict.fromkeys(names)))
 
 
 def _split(secret: SecretStr | None) -> tuple[str, ...]:

@@ -31,9 +31,11 @@ POINTS = {
     "after the claim, before the commit": Point("gateway.db.work", "claim", after=True),
     "after the call is recorded, before the commit": Point("gateway.db.work", "begin_attempt", after=True),
     "after the commit, before the call": Point("gateway.tasks.pipeline.Pipeline", "_call"),
-    "before the request is sent": Point("gateway.upstream.client.VertexClient", "predict"),
+    "before the request is sent": Point("gateway.upstream.client.VertexClient", "post"),
+    "within the answer": Point("gateway.tasks.scratch.ScratchFile", "append", after=True),
+    "before audio is worked on": Point("gateway.tasks.studio.Studio", "produce"),
     "before audio is written": Point("gateway.storage.local.LocalStorage", "create"),
-    "within the audio": Point("gateway.tasks.deposit.Deposit", "write", after=True),
+    "within the audio": Point("gateway.storage.local.LocalWriter", "write", after=True),
     "before the clip is visible": Point("gateway.storage.disk.IncomingObject", "publish"),
     "after the clip is visible": Point("gateway.storage.disk.IncomingObject", "publish", after=True),
     "after the whole answer, before it is recorded": Point("gateway.tasks.closing.Closing", "settle"),
@@ -44,6 +46,24 @@ POINTS = {
         "gateway.webhooks.outbox.Announcer", "announce_task", after=True
     ),
     "after the end, before anybody is told": Point("gateway.tasks.closing.Closing", "settle", after=True),
+}
+
+#: Of a task that takes two calls, the takes of which are joined.
+JOINING_POINTS = {
+    "after a take is stored, before it is recorded": Point(
+        "gateway.storage.local.LocalWriter", "commit", after=True
+    ),
+    "after a take is recorded, before the commit": Point("gateway.db.work", "end_attempt", after=True),
+    "after a take is recorded, before the next call": Point(
+        "gateway.tasks.pipeline.Pipeline", "_call", call=2
+    ),
+    "before the last take is recorded": Point("gateway.db.work", "end_attempt", call=2),
+    "before takes are joined": Point("gateway.tasks.batch.Batch", "join"),
+    "after takes are joined, before it is recorded": Point("gateway.tasks.batch.Batch", "join", after=True),
+    "after the joined clip is recorded, before the commit": Point("gateway.db.work", "add_clips", after=True),
+    "after the joined clip is recorded, before the end": Point(
+        "gateway.tasks.closing.Closing", "add", after=True
+    ),
 }
 
 
@@ -106,7 +126,7 @@ def _resolve(path: str) -> Any:
 
 
 def main() -> None:
-    arm(POINTS[sys.argv.pop(1)])
+    arm({**POINTS, **JOINING_POINTS}[sys.argv.pop(1)])
     from gateway.cli.main import main as gateway  # noqa: PLC0415 - after it was armed
 
     gateway()

@@ -7,6 +7,8 @@ from typing import Any
 from gateway.accounts import keys
 from gateway.db import accounts, tasks, tenants
 from gateway.db.engine import Database, Tx
+from gateway.families.lyria2 import LYRIA2
+from gateway.families.musicgen import MUSICGEN
 from gateway.model import (
     Act,
     ApiKey,
@@ -59,7 +61,7 @@ def a_task(key: ApiKey, **changes: Any) -> Task:
         "tenant_id": key.tenant_id,
         "key_id": key.id,
         "route": Route.LYRIA,
-        "model": ModelKind.LYRIA2,
+        "model": LYRIA2,
         "state": TaskState.QUEUED,
         "spec": MusicSpec("slow piano"),
         "metadata": {},
@@ -84,9 +86,9 @@ def a_clip(task: Task, index: int = 0, **changes: Any) -> Clip:
     return Clip(**(values | changes))
 
 
-def a_deployment(kind: ModelKind = ModelKind.LYRIA2, **changes: Any) -> Deployment:
+def a_deployment(kind: ModelKind = LYRIA2, **changes: Any) -> Deployment:
     values: dict[str, Any] = {
-        "name": kind.value,
+        "name": kind,
         "kind": kind,
         "project": "test-project",
         "location": "us-central1",
@@ -94,7 +96,7 @@ def a_deployment(kind: ModelKind = ModelKind.LYRIA2, **changes: Any) -> Deployme
         "price_micros": 60_000,
         "cost_micros": 60_000,
     }
-    if kind is ModelKind.MUSICGEN:
+    if kind == MUSICGEN:
         values["endpoint"] = "projects/test-project/locations/us-central1/endpoints/7"
     return Deployment(**(values | changes))
 

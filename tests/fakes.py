@@ -1,6 +1,6 @@
 """Stand-ins that break where the real thing seldom does: each wraps the real one and breaks on request."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TypeVar
 
 from gateway.db.engine import Database, Tx
@@ -13,9 +13,9 @@ T = TypeVar("T")
 class FailingStorage:
     """A storage that fails at one point, the next ``failures`` times, once ``after`` others passed.
 
-    ``at`` is ``create``, ``write``, ``commit``, or ``answer``: the commit is done, and yet it fails. ``only``
-    is a part of the names that it is about. So do its next ``listings``, and deleting what is ``held``. All
-    else is the real one's.
+    ``at`` is ``create``, ``write``, ``commit``, ``read``, or ``answer``: the commit is done, and yet it
+    fails. ``only`` is a part of the names that it is about. So do its next ``listings``, and deleting what
+    is ``held``. All else is the real one's.
     """
 
     def __init__(
@@ -46,6 +46,14 @@ class FailingStorage:
 
     async def signed_url(self, name: str) -> SignedUrl:
         return await self._storage.signed_url(name)
+
+    def read(self, name: str) -> AsyncGenerator[bytes]:
+        return self._read(name)
+
+    async def _read(self, name: str) -> AsyncGenerator[bytes]:
+        self.pass_or_fail("read", name)
+        async for block in self._storage.read(name):
+            yield block
 
     async def delete(self, name: str) -> None:
         if self.held(name):

@@ -47,6 +47,7 @@ class Fault(Enum):
     KEEP_PART_THEN_CUT = auto()
     KEEP_NOTHING = auto()  # 308, and yet nothing taken
     GONE = auto()  # 410: the upload is forgotten
+    BREAK = auto()  # half of what was asked for, and then the connection ends
     DENIED = auto()
     DAMAGE = auto()  # the object is stored with one byte changed
     RUBBISH = auto()  # 200 with a body that is no JSON
@@ -202,7 +203,12 @@ class Gcs:
         return Answer(200, _only(call.query["fields"], answer.body)) if answer.status == 200 else answer
 
     def _get(self, call: Call, fault: Fault | None) -> Answer:
-        return self.backend(call.method, call.target)
+        passed = {k: v for k, v in call.headers.items() if k == "range"}
+        answer = self.backend(call.method, call.target, headers=passed)
+        if fault is Fault.BREAK:
+            whole = {"Content-Length": str(len(answer.body)), "Connection": "close"}
+            return Answer(answer.status, answer.body[: len(answer.body) // 2], {**answer.headers, **whole})
+        return answer
 
     _delete = _get
 

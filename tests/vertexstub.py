@@ -15,11 +15,16 @@ from functools import cache
 import httpx
 
 from gateway.errors import UpstreamError
+from gateway.families.family import Family, ModelCall
+from gateway.families.lyria2 import LYRIA2, Lyria2
+from gateway.families.musicgen import MUSICGEN as MUSICGEN_KIND
+from gateway.families.musicgen import MusicGen
 from gateway.model import Deployment, ModelKind, MusicSpec
 from gateway.ports import ModelReply
 from gateway.upstream.client import VertexClient
-from gateway.upstream.lyria2 import Lyria2
+from gateway.upstream.model import VertexModel
 from gateway.upstream.network import pulling_transport
+from gateway.upstream.objects import ObjectReader
 from tests.clock import SetClock
 from tests.stores import FixedToken
 
@@ -28,9 +33,9 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TWO = MusicSpec("a calm piano", sample_count=2)
 ONE = MusicSpec("a calm piano")
 
-LYRIA = Deployment("lyria", ModelKind.LYRIA2, "acme-music-prod", "us-central1", None, 60_000, 60_000)
+LYRIA = Deployment("lyria", LYRIA2, "acme-music-prod", "us-central1", None, 60_000, 60_000)
 MUSICGEN = Deployment(
-    "mg", ModelKind.MUSICGEN, "acme-music-prod", "us-central1",
+    "mg", MUSICGEN_KIND, "acme-music-prod", "us-central1",
     "projects/acme-music-prod/locations/us-central1/endpoints/4711", 20_000, 20_000,
 )  # fmt: skip
 
@@ -259,12 +264,31 @@ async def a_client(
         )
 
 
+class Model(VertexModel):
+    """One that tells its calls as well."""
+
+    def __init__(self, client: VertexClient, family: Family) -> None:
+        super().__init__(client, family, ObjectReader(None))
+        self.family = family
+
+    def calls(self, spec: MusicSpec, missing: Sequence[int]) -> tuple[ModelCall, ...]:
+        return self.family.calls(spec, missing)
+
+
+def lyria2(client: VertexClient) -> Model:
+    return Model(client, Lyria2())
+
+
+def musicgen(client: VertexClient) -> Model:
+    return Model(client, MusicGen())
+
+
 async def generate(
     stub: Stub, sinks: Sinks | None = None, spec: MusicSpec = TWO, deadline_s: float = 20.0, **options
 ) -> ModelReply:
     """One call of Lyria's for all clips of ``spec``."""
     async with a_client(stub.url, **options) as client:
-        model = Lyria2(client)
+        model = lyria2(client)
         (call,) = model.calls(spec, range(spec.sample_count))
         return await model.generate(
             LYRIA, call, sinks or Sinks(), deadline_s=deadline_s, traceparent=TRACEPARENT

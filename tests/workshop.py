@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,15 @@ class Workshop:
             self.clock.advance(max(0.0, await self.pause_s(task)))
         raise AssertionError("it does not end")
 
+    async def finish_now(self, task: Task) -> Task:
+        """As `finish`, once the pause is over that it is in."""
+        self.clock.advance(max(0.0, await self.pause_s(task)))
+        return await self.finish(task)
+
+    def use(self, **tools: Any) -> None:
+        """Work with another storage, or another scratch directory."""
+        self.pipeline._tools = replace(self.pipeline._tools, **tools)
+
     async def look(self, task: Task) -> Task:
         return await self.services.tasks.get(self.principal, task.id)
 
@@ -112,6 +121,6 @@ async def open_workshop(settings: Settings, emulator: RunningEmulator) -> AsyncI
     clock = SetClock()
     async with open_services(settings, clock) as services:
         pipeline = services.runner._pipeline
-        pipeline._jitter = lambda: 0.5
+        pipeline._tools = replace(pipeline._tools, jitter=lambda: 0.5)
         principal, _ = await a_caller(services.database)
         yield Workshop(services, pipeline, clock, emulator, principal, settings.data_dir / "audio")

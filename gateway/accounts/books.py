@@ -13,8 +13,9 @@ from gateway.db.engine import Database, Tx
 from gateway.db.ledger import Balance, LedgerRow
 from gateway.db.reconciliation import Difference, find_differences
 from gateway.errors import Conflict, ErrorCode, FieldError
-from gateway.model import Act, BudgetWindow, Entry, EntryKind, Tenant, format_usd
+from gateway.model import Act, BudgetWindow, Entry, EntryKind, Tenant
 from gateway.ports import Clock
+from gateway.units import format_usd
 
 __all__ = ["Adjusted", "AuditEntry", "Books", "Difference", "LedgerRow"]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from gateway.accounts import keys
 from gateway.accounts.calendar import is_zone
 from gateway.errors import FieldError, InvalidRequest
-from gateway.model import ApiKey, AudioFormat, BudgetWindow, ModelKind, Tenant
+from gateway.families.registry import KINDS
+from gateway.model import ApiKey, AudioFormat, BudgetWindow, Tenant
 
 NAME_CHARS = 100
 TAGS = 20
@@ -43,7 +44,7 @@ def tenant_faults(tenant: Tenant) -> Iterator[FieldError]:
         yield from _count_faults(limit, getattr(tenant, limit), MOST_OF_A_LIMIT)
     yield from _count_faults("retention_days", tenant.retention_days, MOST_DAYS)
     yield from _count_faults("start_within_s", tenant.start_within_s, LONGEST_START_S, least=SHORTEST_START_S)
-    yield from _choice_faults("allowed_models", tenant.allowed_models, ModelKind)
+    yield from _choice_faults("allowed_models", tenant.allowed_models, KINDS)
     yield from _choice_faults("allowed_formats", tenant.allowed_formats, AudioFormat)
     if any(not 1 <= percent <= 100 for percent in tenant.warn_percents):  # noqa: PLR2004 - of a hundred
         yield FieldError("warn_percents", "out_of_range", "must each be 1 to 100.")
@@ -62,7 +63,7 @@ def key_faults(key: ApiKey) -> Iterator[FieldError]:
         yield FieldError("scopes", "empty", "is empty; a key needs generate, read or both.")
     for limit in ("rpm", "max_queued"):
         yield from _count_faults(limit, getattr(key, limit), MOST_OF_A_LIMIT)
-    yield from _choice_faults("allowed_models", key.allowed_models, ModelKind)
+    yield from _choice_faults("allowed_models", key.allowed_models, KINDS)
 
 
 def name_faults(name: str) -> Iterator[FieldError]:

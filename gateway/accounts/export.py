@@ -12,7 +12,8 @@ from typing import Any
 from gateway.accounts.calendar import rfc3339
 from gateway.accounts.usage import Report, Row
 from gateway.db.usage import Usage
-from gateway.model import Dimension, format_usd
+from gateway.model import Dimension
+from gateway.units import format_usd
 
 #: The columns that name a group.
 GROUP_COLUMNS = {

@@ -16,20 +16,22 @@ import httpx
 from gateway import __version__
 from gateway.companion import Companion
 from gateway.errors import ConfigurationError
+from gateway.families.registry import FAMILIES
 from gateway.google import AnonymousTokens, GoogleTokens, load_credentials, open_transport
 from gateway.metrics import CallMetrics, Metrics
 from gateway.model import KeyMode, ModelKind
-from gateway.ports import Clock, FileSource, MusicModel, Storage, TokenSource
+from gateway.ports import Clock, FileSource, MusicModel, ObjectSource, Storage, TokenSource
 from gateway.settings import Settings
 from gateway.storage.api import GoogleApi
+from gateway.storage.download import ForeignObjects
 from gateway.storage.gcs import GCS_URL, GcsStorage
 from gateway.storage.local import LocalStorage
 from gateway.storage.signers import EmulatorSigner, signer_for
 from gateway.storage.signing import Signer
 from gateway.upstream.client import VertexClient
-from gateway.upstream.lyria2 import Lyria2
-from gateway.upstream.musicgen import MusicGen
+from gateway.upstream.model import VertexModel
 from gateway.upstream.network import pulling_transport
+from gateway.upstream.objects import ObjectReader
 
 USER_AGENT = f"music-gateway/{__version__}"
 _SECRET_BYTES = 32
@@ -44,12 +46,14 @@ def make_models(
     http: httpx.AsyncClient,
     tokens: TokenSource,
     metrics: Metrics,
+    objects: ObjectSource,
     stack: AsyncExitStack,
 ) -> dict[KeyMode, Mapping[ModelKind, MusicModel]]:
     """The models for live keys, and unless those are switched off the emulator's for test keys."""
     base_url = settings.vertex_url.rstrip("/") or None
     live, test = CallMetrics(metrics, KeyMode.LIVE), CallMetrics(metrics, KeyMode.TEST)
-    models = {KeyMode.LIVE: _models_at(VertexClient(http, tokens, base_url, clock, observer=live))}
+    vertex = VertexClient(http, tokens, base_url, clock, observer=live)
+    models = {KeyMode.LIVE: _models_at(vertex, objects)}
     if not settings.test_keys:
         return models
     # Where everything is emulated, test keys need no emulator of their own.
@@ -60,11 +64,12 @@ def make_models(
         stack.push_async_callback(companion.close)
         locate = companion.url
     vertex = VertexClient(http, AnonymousTokens(), emulator_url, clock, locate=locate, observer=test)
-    return {**models, KeyMode.TEST: _models_at(vertex)}
+    return {**models, KeyMode.TEST: _models_at(vertex, None)}
 
 
-def _models_at(vertex: VertexClient) -> Mapping[ModelKind, MusicModel]:
-    return {ModelKind.LYRIA2: Lyria2(vertex), ModelKind.MUSICGEN: MusicGen(vertex)}
+def _models_at(vertex: VertexClient, objects: ObjectSource | None) -> Mapping[ModelKind, MusicModel]:
+    reader = ObjectReader(objects)
+    return {kind: VertexModel(vertex, family, reader) for kind, family in FAMILIES.items()}
 
 
 def http_client(settings: Settings, context: ssl.SSLContext) -> httpx.AsyncClient:
@@ -101,12 +106,24 @@ async def open_identity(settings: Settings, clock: Clock, stack: AsyncExitStack)
     return Identity(tokens, lambda api: signer_for(credentials, api, tokens.service_account_email))
 
 
+def make_storage_api(http: httpx.AsyncClient, identity: Identity, clock: Clock) -> GoogleApi:
+    return GoogleApi(http, identity.tokens, clock, random.SystemRandom())
+
+
+def foreign_objects(settings: Settings, api: GoogleApi) -> ForeignObjects:
+    return ForeignObjects(api, _emulator_url(settings.storage_emulator_host) or GCS_URL)
+
+
 async def open_storage(
-    settings: Settings, clock: Clock, http: httpx.AsyncClient, identity: Identity, stack: AsyncExitStack
+    settings: Settings,
+    secret: bytes,
+    clock: Clock,
+    api: GoogleApi,
+    identity: Identity,
+    stack: AsyncExitStack,
 ) -> tuple[Storage, FileSource | None]:
     if settings.storage_url.startswith("gs://"):
         bucket, prefix = _bucket_and_prefix(settings.storage_url)
-        api = GoogleApi(http, identity.tokens, clock, random.SystemRandom())
         gcs = GcsStorage(
             api,
             bucket,
@@ -120,7 +137,7 @@ async def open_storage(
         return gcs, None
     local = LocalStorage(
         _local_directory(settings),
-        await keep_secret(settings),
+        secret,
         settings.effective_public_url,
         clock,
         url_ttl_s=settings.url_ttl_s,

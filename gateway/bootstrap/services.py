@@ -25,9 +25,11 @@ from gateway.accounts.tenants import Tenants
 from gateway.accounts.usage import UsageReports
 from gateway.bootstrap.ground import (
     USER_AGENT,
+    foreign_objects,
     http_client,
     keep_secret,
     make_models,
+    make_storage_api,
     open_identity,
     open_storage,
 )
@@ -39,6 +41,7 @@ from gateway.ports import Clock, FileSource, MusicModel, Storage
 from gateway.settings import Settings
 from gateway.tasks.admission import Defaults
 from gateway.tasks.archive import TaskArchive
+from gateway.tasks.batch import Tools
 from gateway.tasks.budget import CancelCharge
 from gateway.tasks.canceler import Canceler
 from gateway.tasks.catalog import Catalog
@@ -54,10 +57,11 @@ from gateway.tasks.queueview import QueueView
 from gateway.tasks.repeating import Chore, Chores
 from gateway.tasks.retention import Retention
 from gateway.tasks.runner import Runner, RunnerPolicy
+from gateway.tasks.scratch import Scratch
 from gateway.tasks.service import TaskPolicy, TaskService
 from gateway.tasks.signals import Signals
-from gateway.tasks.spool import Spools
 from gateway.tasks.standing import Standings
+from gateway.tasks.studio import Studio
 from gateway.tasks.sweeper import Sweeper
 from gateway.upstream.network import PullingBackend
 from gateway.upstream.trust import LateContext
@@ -72,6 +76,8 @@ _FORGET_EVERY_S = 600.0
 _NOTE_EVERY_S = 15.0
 _DISCARD_EVERY_S = 60.0
 _RETIRE_EVERY_S = 300.0
+# What a call to a model that is joined with others takes at the worst, most of the time.
+_FURTHER_CALL_S = 60.0
 # How often it is looked whether a walk is due, or was broken off.
 _WALK_AGAIN_S = 600.0
 
@@ -173,13 +179,10 @@ async def open_office(settings: Settings, clock: Clock | None = None) -> AsyncIt
     """For commands: the database, and nothing that reaches further."""
     clock = clock or SystemClock()
     async with open_database(settings) as database:
-        yield await _make_office(settings, database, clock, lambda _: None)
+        yield _make_office(await keep_secret(settings), database, clock, lambda _: None)
 
 
-async def _make_office(
-    settings: Settings, database: Database, clock: Clock, forget: Callable[[str], None]
-) -> Office:
-    secret = await keep_secret(settings)
+def _make_office(secret: bytes, database: Database, clock: Clock, forget: Callable[[str], None]) -> Office:
     return Office(
         Tenants(database, clock, IdMaker(clock, secrets.token_bytes)),
         Keyring(database, clock, secrets.choice, secret, forget),
@@ -201,26 +204,27 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         trust = LateContext(httpx.create_ssl_context)
         http = await stack.enter_async_context(http_client(settings, trust))
         identity = await open_identity(settings, clock, stack)
-        storage, files = await open_storage(settings, clock, http, identity, stack)
+        secret, api = await keep_secret(settings), make_storage_api(http, identity, clock)
+        storage, files = await open_storage(settings, secret, clock, api, identity, stack)
         metrics, signals = Metrics(__version__), Signals(database)
-        catalog, new_id = Catalog(settings.deployments()), IdMaker(clock, secrets.token_bytes)
-        secret, way_out = await keep_secret(settings), WayOut(PullingBackend(), trust, USER_AGENT)
+        catalog = Catalog(settings.deployments(), settings.standard_order)
+        new_id, way_out = IdMaker(clock, secrets.token_bytes), WayOut(PullingBackend(), trust, USER_AGENT)
         webhooks = await stack.enter_async_context(
             open_webhooks(settings, secret, database, clock, new_id, metrics.webhooks, way_out)
         )
-        models = make_models(settings, clock, http, identity.tokens, metrics, stack)
+        objects = foreign_objects(settings, api)
+        models = make_models(settings, clock, http, identity.tokens, metrics, objects, stack)
         runner = _make_runner(
-            settings, database, storage, models, catalog, metrics, clock, webhooks.announcer, new_id, signals
-        )
+            settings, database, _make_tools(settings, storage, metrics, clock, stack), models, catalog,
+            metrics, clock, webhooks.announcer, new_id, signals,
+        )  # fmt: skip
         tasks = TaskService(
             database, storage, catalog, runner, signals, metrics, clock, new_id,
-            lambda kind, spec: len(models[KeyMode.LIVE][kind].calls(spec, range(spec.sample_count))),
             webhooks.addresses, webhooks.announcer, _task_policy(settings),
         )  # fmt: skip
         queue = QueueView(database, clock, catalog.deployments, slots=settings.concurrency)
-        last_use = LastUse(database, clock)
-        authenticator = Authenticator(database, clock, last_use.note)
-        office = await _make_office(settings, database, clock, authenticator.forget)
+        authenticator = Authenticator(database, clock, (last_use := LastUse(database, clock)).note)
+        office = _make_office(secret, database, clock, authenticator.forget)
         retention, deleting = _make_retention(database, storage, metrics.retention, clock)
         yield Services(
             clock=clock,
@@ -262,10 +266,19 @@ def _open_guard(settings: Settings, metrics: Metrics, clock: Clock, stack: Async
     return guard
 
 
+def _make_tools(
+    settings: Settings, storage: Storage, metrics: Metrics, clock: Clock, stack: AsyncExitStack
+) -> Tools:
+    scratch = Scratch(settings.data_dir / "spool", settings.spool_mib << 20)
+    studio = Studio(settings.audio_workers)
+    stack.callback(studio.close)
+    return Tools(storage, scratch, studio, metrics.uploads, clock, random.SystemRandom().random)
+
+
 def _make_runner(
     settings: Settings,
     database: Database,
-    storage: Storage,
+    tools: Tools,
     models: dict[KeyMode, Mapping[ModelKind, MusicModel]],
     catalog: Catalog,
     metrics: Metrics,
@@ -274,12 +287,10 @@ def _make_runner(
     new_id: IdMaker,
     signals: Signals,
 ) -> Runner:
-    jitter = random.SystemRandom().random
-    pool = Pool(catalog, jitter)
-    closing = Closing(database, pool, announcer, signals, metrics, clock, jitter)
-    spools = Spools(settings.data_dir / "spool", settings.spool_mib << 20)
+    pool = Pool(catalog, tools.jitter)
+    closing = Closing(database, pool, announcer, signals, metrics, clock, tools.jitter)
     pipeline = Pipeline(
-        database, storage, spools, models, catalog, pool, closing, metrics, clock, new_id, jitter,
+        database, tools, models, catalog, pool, closing, metrics, clock, new_id,
         PipelinePolicy(settings.max_attempts, settings.call_timeout_s),
     )  # fmt: skip
     claimer = Claimer(pool, pipeline.open, clock, partial(secrets.token_hex, 16), settings.lease_s)
@@ -307,7 +318,9 @@ def _make_canceler(
 
 
 def _task_policy(settings: Settings) -> TaskPolicy:
-    return TaskPolicy(_defaults(settings), settings.task_timeout_s, settings.emulated, settings.test_keys)
+    return TaskPolicy(
+        _defaults(settings), settings.task_timeout_s, _FURTHER_CALL_S, settings.emulated, settings.test_keys
+    )
 
 
 def _make_retention(

@@ -8,7 +8,7 @@ from gateway.cli import options
 from gateway.cli.environment import at_office, read_settings
 from gateway.cli.tables import moment, print_json, print_table
 from gateway.db.audit import AuditEntry
-from gateway.model import format_usd
+from gateway.units import format_usd
 from gateway.web.admin.views import render_act
 
 # What is a sum of money, though its name does not say so: budgets are named by their windows.

@@ -7,7 +7,7 @@ from gateway.cli.environment import at_office, read_settings, this_user
 from gateway.cli.money import SIGNED_DOLLARS
 from gateway.cli.questions import confirm
 from gateway.cli.tables import moment, print_json, print_table
-from gateway.model import format_usd
+from gateway.units import format_usd
 from gateway.web.admin.views import render_entry
 
 

@@ -3,7 +3,7 @@
 import click
 
 from gateway.cli.values import OrNone
-from gateway.model import parse_millionths
+from gateway.units import parse_millionths
 
 
 class Millionths(click.ParamType[int]):

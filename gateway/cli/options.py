@@ -7,7 +7,8 @@ import click
 
 from gateway.cli.money import FACTOR
 from gateway.cli.values import DURATION, MOMENT, OrNone, Said
-from gateway.model import AudioFormat, ModelKind, Scope
+from gateway.families.registry import KINDS
+from gateway.model import AudioFormat, Scope
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -15,7 +16,8 @@ Decorator = Callable[[Command], Command]
 _COUNT = click.IntRange(min=1)
 _COUNT_OR_NONE = OrNone(_COUNT)
 # As text: of enumerations click takes the names of the members.
-_MODELS, _FORMATS, _SCOPES = ([each.value for each in kind] for kind in (ModelKind, AudioFormat, Scope))
+_FORMATS, _SCOPES = ([each.value for each in kind] for kind in (AudioFormat, Scope))
+_MODELS = list(KINDS)
 _DEFAULT_PAGE = 100
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -12,7 +12,8 @@ from gateway.cli.money import DOLLARS, DOLLARS_OR_NONE
 from gateway.cli.questions import confirm
 from gateway.cli.tables import moment, print_facts, print_json, print_table
 from gateway.cli.values import Said
-from gateway.model import ApiKey, BudgetWindow, KeyState, Member, Tenant, format_usd
+from gateway.model import ApiKey, BudgetWindow, KeyState, Member, Tenant
+from gateway.units import format_usd
 from gateway.web.admin.views import render_budgets, render_portrait, render_tenant
 
 

@@ -13,7 +13,8 @@ from gateway.cli.environment import Exit, at_office, read_settings
 from gateway.cli.tables import print_json, print_table
 from gateway.db.usage import Usage
 from gateway.errors import InvalidRequest
-from gateway.model import Dimension, format_usd
+from gateway.model import Dimension
+from gateway.units import format_usd
 
 _OPTIONS = (
     click.option("--from", "first_day", help="First day, like 2026-11-01; 30 days if absent."),

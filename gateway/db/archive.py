@@ -122,7 +122,7 @@ def _conditions(wanted: TaskFilter) -> list[sa.ColumnElement[bool]]:
     equal = {
         tasks.c.tenant_id: wanted.tenant_id,
         tasks.c.key_id: wanted.key_id,
-        tasks.c.model: None if wanted.model is None else wanted.model.value,
+        tasks.c.model: None if wanted.model is None else wanted.model,
     }
     conditions: list[sa.ColumnElement[bool]] = [tasks.c.deleted_at_ms.is_(None)]
     conditions += [column == value for column, value in equal.items() if value is not None]

@@ -15,6 +15,7 @@ from gateway.db.engine import Tx
 from gateway.db.prepared import Prepared
 from gateway.db.queue_tables import queue_lines
 from gateway.db.tables import in_state, tasks, tenants
+from gateway.families.registry import KINDS
 from gateway.model import ModelKind, TaskState
 
 #: How far a start takes a line of weight 1; migration 0004 says the same to the database.
@@ -111,12 +112,12 @@ class Line:
     since_ms: int
 
 
-_LANES = tuple(Lane(model, test) for model in ModelKind for test in (False, True))
+_LANES = tuple(Lane(model, test) for model in KINDS for test in (False, True))
 
 
 def _first_of(lane: Lane) -> sa.ScalarSelect[Any]:
     line = queue_lines.alias("line")
-    model: sa.ColumnElement[str] = sa.literal_column(f"'{lane.model.value}'")
+    model: sa.ColumnElement[str] = sa.literal_column(f"'{lane.model}'")
     test: sa.ColumnElement[bool] = sa.literal_column(str(lane.test).lower())
     # In order and limited, as EXISTS would go through all lines of the other lanes.
     return (
@@ -152,7 +153,7 @@ def lines_of(tx: Tx, lane: Lane) -> Iterator[Line]:
     First those whose tenants run nothing, in the order of their tags, read as far as they are asked for; then
     the others, in any. Whoever is to claim from one has locked all claims before.
     """
-    values: dict[str, Any] = {"model": lane.model.value, "test": lane.test}
+    values: dict[str, Any] = {"model": lane.model, "test": lane.test}
     for skipped in itertools.count(0, _PAGE_SIZE):
         page = _IDLE.all(tx, {**values, "page_size": _PAGE_SIZE, "skipped": skipped})
         yield from (_line_from(lane, row) for row in page)
@@ -171,7 +172,7 @@ def find_first(tx: Tx, line: Line, *, now_ms: int) -> str | None:
         tx,
         {
             "tenant_id": line.tenant_id,
-            "model": line.lane.model.value,
+            "model": line.lane.model,
             "test": line.lane.test,
             "active": line.active,
             "now_ms": now_ms,

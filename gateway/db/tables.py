@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     Table,
     UniqueConstraint,
     literal_column,
@@ -25,7 +26,7 @@ from gateway.db.schema import RowId, Text, index_some, metadata
 from gateway.model import TaskState
 
 #: The newest migration. `gateway.db.migrate` brings a database here; opening compares this one word.
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 
 tenants = Table(
     "tenants",
@@ -171,6 +172,11 @@ tasks = Table(
     Column("start_by_at_ms", BigInteger),
     # Its prompt and its audio are gone; the row stays for the ledger and nobody sees it as a task.
     Column("deleted_at_ms", BigInteger),
+    # Of how many takes each clip is joined, and what the audio is to be like; null is as the model makes it.
+    Column("takes", Integer, nullable=False, server_default="1"),
+    Column("audio_format", Text),
+    Column("bitrate_kbps", Integer),
+    Column("loudness_lufs", Float),
     CheckConstraint(f"state IN ({_STATES})", name="state"),
     CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="lease"),
     CheckConstraint("sample_count BETWEEN 1 AND 4", name="sample_count"),
@@ -260,6 +266,27 @@ outputs = Table(
     Column("sample_rate_hz", Integer, nullable=False),
     Column("channels", Integer, nullable=False),
     Column("seed", BigInteger),
+    # A JSON list of what was done to it, what was measured, and the words that came with it.
+    Column("steps", Text, nullable=False, server_default="[]"),
+    Column("peak_dbfs", Float),
+    Column("loudness_lufs", Float),
+    # Peaks for players, a byte each: a few hundred, whatever the length.
+    Column("waveform", LargeBinary),
+    Column("text", Text),
+    UniqueConstraint("object_name"),
+)
+
+# Pieces that clips are joined from, while their task goes on; a trigger discards them with its end.
+takes = Table(
+    "takes",
+    metadata,
+    Column("task_id", ForeignKey("tasks.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("attempt_id", ForeignKey("attempts.id"), nullable=False),
+    Column("object_name", Text, nullable=False),
+    Column("duration_s", Float, nullable=False),
+    Column("seed", BigInteger),
+    Column("text", Text),
     UniqueConstraint("object_name"),
 )
 

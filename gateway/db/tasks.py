@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from gateway.db.engine import Tx, touch
 from gateway.db.prepared import Prepared
 from gateway.db.tables import in_state, outputs, task_events, tasks
-from gateway.model import Clip, ModelKind, MusicSpec, Route, Task, TaskError, TaskState
+from gateway.model import AudioFormat, Clip, ModelKind, MusicSpec, Route, Task, TaskError, TaskState
 
 _since: sa.BindParameter[int] = sa.bindparam("since_ms")
 _key_id: sa.BindParameter[str] = sa.bindparam("key_id")
@@ -208,13 +208,17 @@ def insert_task(tx: Tx, task: Task, *, key_seq: int, tenant_seq: int, deadline_a
             "key_seq": key_seq,
             "tenant_seq": tenant_seq,
             "route": task.route.value,
-            "model": task.model.value,
+            "model": task.model,
             "state": task.state.value,
             "prompt": task.spec.prompt,
             "negative_prompt": task.spec.negative_prompt,
             "seed": task.spec.seed,
             "duration_s": task.spec.duration_s,
             "sample_count": task.spec.sample_count,
+            "takes": task.spec.takes,
+            "audio_format": task.spec.audio_format,
+            "bitrate_kbps": task.spec.bitrate_kbps,
+            "loudness_lufs": task.spec.loudness_lufs,
             "metadata": orjson.dumps(task.metadata).decode(),
             "price_micros": task.price_micros,
             "emulated": task.emulated,
@@ -274,6 +278,11 @@ def clip_from(row: sa.Row[tuple[object, ...]]) -> Clip:
         sample_rate_hz=row.sample_rate_hz,
         channels=row.channels,
         seed=row.seed,
+        steps=row.steps,
+        peak_dbfs=row.peak_dbfs,
+        loudness_lufs=row.loudness_lufs,
+        waveform=row.waveform or b"",
+        text=row.text,
     )
 
 
@@ -291,6 +300,10 @@ def task_from(row: sa.Row[tuple[object, ...]], clips: Sequence[Clip] = ()) -> Ta
             negative_prompt=row.negative_prompt,
             seed=row.seed,
             duration_s=row.duration_s,
+            audio_format=AudioFormat(row.audio_format) if row.audio_format else None,
+            bitrate_kbps=row.bitrate_kbps,
+            loudness_lufs=row.loudness_lufs,
+            takes=row.takes,
         ),
         metadata=orjson.loads(row.metadata),
         price_micros=row.price_micros,

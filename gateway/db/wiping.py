@@ -72,7 +72,7 @@ _WIPE = (
 )
 # A model's answer may repeat what it was asked, and its refusal too.
 _WIPE_ATTEMPTS = sa.update(attempts).where(attempts.c.task_id.in_(_ids)).values(provider_metadata=None)
-_WIPE_OUTPUTS = sa.update(outputs).where(outputs.c.task_id.in_(_ids)).values(seed=None)
+_WIPE_OUTPUTS = sa.update(outputs).where(outputs.c.task_id.in_(_ids)).values(seed=None, text=None, steps="[]")
 # The name itself goes on being known, so that a late repeat is not run and paid for as something new.
 _WIPE_NAMES = sa.update(idempotency).where(idempotency.c.task_id.in_(_ids)).values(fingerprint="")
 _DELETE_EVENTS = sa.delete(task_events).where(task_events.c.task_id.in_(_ids))

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from gateway.db.engine import Tx, touch
 from gateway.db.lines import running
 from gateway.db.prepared import Prepared
-from gateway.db.tables import attempts, in_state, outputs, tasks, tenants
+from gateway.db.tables import attempts, in_state, outputs, takes, tasks, tenants
 from gateway.db.tasks import add_event, clip_from, task_from
-from gateway.model import Clip, Task, TaskError, TaskState
+from gateway.model import Clip, Take, Task, TaskError, TaskState
 
 _now = sa.bindparam("now_ms", type_=sa.BigInteger)
 
@@ -118,6 +118,8 @@ _LOSE_ATTEMPTS = (
     .values(state="unknown", finished_at_ms=_now, fault="unknown")
 )
 _INSERT_OUTPUT = Prepared(sa.insert(outputs))
+_INSERT_TAKE = Prepared(sa.insert(takes))
+_TAKES = sa.select(takes).where(takes.c.task_id == sa.bindparam("task_id")).order_by(takes.c.number)
 _STORED = (
     sa.select(outputs).where(outputs.c.task_id == sa.bindparam("task_id")).order_by(outputs.c.clip_index)
 )
@@ -135,12 +137,12 @@ _COUNT_WAITING = (
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A worker's right to a task until ``expires_at_ms``."""
+    """A worker's right to a task until ``expires_at_ms``, and the takes that are there to be joined."""
 
     task: Task
     token: str
     deadline_at_ms: int
-    stored: frozenset[int]
+    takes: tuple[Take, ...]
     attempts_spent: int
 
 
@@ -164,7 +166,7 @@ def claim(
         task=task_from(row, clips),
         token=token,
         deadline_at_ms=row.deadline_at_ms,
-        stored=frozenset(clip.index for clip in clips),
+        takes=() if fresh else tuple(map(_take_from, tx.execute(_TAKES, {"task_id": task_id}))),
         attempts_spent=0 if fresh else count_spent(tx, task_id),
     )
 
@@ -221,11 +223,15 @@ def begin_attempt(
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How a call ended: ``state`` is succeeded, failed or unknown; ``cost_micros`` is the provider's."""
+    """How a call ended: ``state`` is succeeded, failed or unknown; ``cost_micros`` is the provider's.
+
+    What it made was stored as whole clips, or as takes to be joined.
+    """
 
     attempt_id: str
     state: str
     clips: tuple[Clip, ...]
+    takes: tuple[Take, ...] = ()
     fault: str | None = None
     error_code: str | None = None
     status: int | None = None
@@ -234,7 +240,7 @@ class AttemptEnd:
 
 
 def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
-    """Record the end of a call and the clips it left in storage. The caller holds the lease.
+    """Record the end of a call and what it left in storage. The caller holds the lease.
 
     Told again, because the answer was lost, it changes nothing.
     """
@@ -245,7 +251,7 @@ def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
             "attempt_id": end.attempt_id,
             "new_state": end.state,
             "now_ms": now_ms,
-            "delivered": len(end.clips),
+            "delivered": len(end.clips) + len(end.takes),
             "new_fault": end.fault,
             "new_error_code": end.error_code,
             "status": end.status,
@@ -253,13 +259,34 @@ def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
             "cost": end.cost_micros,
         },
     )
-    for clip in end.clips if ended else ():
+    if not ended:
+        return
+    add_clips(tx, task_id, end.clips, attempt_id=end.attempt_id, now_ms=now_ms)
+    for take in end.takes:
+        _INSERT_TAKE.run(
+            tx,
+            {
+                "task_id": task_id,
+                "number": take.number,
+                "attempt_id": take.attempt_id,
+                "object_name": take.object_name,
+                "duration_s": take.duration_s,
+                "seed": take.seed,
+                "text": take.text,
+            },
+        )
+        add_event(tx, task_id, "take", at_ms=now_ms, data={"number": take.number})
+
+
+def add_clips(tx: Tx, task_id: str, clips: Sequence[Clip], *, attempt_id: str, now_ms: int) -> None:
+    """Record clips that are in storage, ``attempt_id`` being the call that completed them."""
+    for clip in clips:
         _INSERT_OUTPUT.run(
             tx,
             {
                 "task_id": task_id,
                 "clip_index": clip.index,
-                "attempt_id": end.attempt_id,
+                "attempt_id": attempt_id,
                 "object_name": clip.object_name,
                 "mime_type": clip.mime_type,
                 "size_bytes": clip.size_bytes,
@@ -268,9 +295,18 @@ def end_attempt(tx: Tx, task_id: str, end: AttemptEnd, *, now_ms: int) -> None:
                 "sample_rate_hz": clip.sample_rate_hz,
                 "channels": clip.channels,
                 "seed": clip.seed,
+                "steps": clip.steps,
+                "peak_dbfs": clip.peak_dbfs,
+                "loudness_lufs": clip.loudness_lufs,
+                "waveform": clip.waveform,
+                "text": clip.text,
             },
         )
         add_event(tx, task_id, "clip", at_ms=now_ms, data={"index": clip.index})
+
+
+def _take_from(row: sa.Row[tuple[object, ...]]) -> Take:
+    return Take(row.number, row.attempt_id, row.object_name, row.duration_s, row.seed, row.text)
 
 
 def lose_attempts(tx: Tx, ids: Sequence[str], *, now_ms: int) -> None:

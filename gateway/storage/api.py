@@ -5,7 +5,8 @@ cloud.google.com/storage/docs/json_api/v1/status-codes (error bodies).
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -88,6 +89,23 @@ class GoogleApi:
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes = b""
     ) -> httpx.Response:
         """One attempt. Raises httpx.RequestError without an answer, `StorageError` without a token."""
+        sent = await self._authorized(headers)
+        return await self._http.request(
+            method, url, headers=sent, content=content, follow_redirects=False, timeout=_TIMEOUT
+        )
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """One attempt whose answer is read as it comes. Raises as `once` does."""
+        sent = await self._authorized(headers)
+        async with self._http.stream(
+            method, url, headers=sent, follow_redirects=False, timeout=_TIMEOUT
+        ) as response:
+            yield response
+
+    async def _authorized(self, headers: Mapping[str, str] | None) -> dict[str, str]:
         try:
             token = await self._tokens.token()
         except UpstreamError as error:
@@ -97,9 +115,7 @@ class GoogleApi:
         sent = dict(headers or {})
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
-        return await self._http.request(
-            method, url, headers=sent, content=content, follow_redirects=False, timeout=_TIMEOUT
-        )
+        return sent
 
     async def send(
         self,

@@ -5,7 +5,7 @@ Documents: cloud.google.com/storage/docs/json_api/v1/objects, …/docs/performin
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,6 +15,7 @@ import orjson
 
 from gateway.ports import Clock, Listing, SignedUrl, StoredObject
 from gateway.storage.api import GoogleApi, failure
+from gateway.storage.download import download
 from gateway.storage.names import checked_name
 from gateway.storage.signing import Signer, object_path, v4_url
 from gateway.storage.upload import UPLOAD_ID, GcsWriter, ObjectPlace
@@ -65,6 +66,9 @@ class GcsStorage:
     async def signed_url(self, name: str) -> SignedUrl:
         """A URL for GET with Range. Whether Google takes it for HEAD as well is Google's affair."""
         return await self._urls.get(checked_name(name))
+
+    def read(self, name: str) -> AsyncGenerator[bytes]:
+        return download(self._api, self._place(name).object_url)
 
     async def delete(self, name: str) -> None:
         place = self._place(name)

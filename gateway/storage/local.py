@@ -11,7 +11,7 @@ import asyncio
 import base64
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,6 +29,7 @@ _LEFTOVER_AGE_S = 6 * 3600
 _LEAST_FREE_BYTES = 64 * 1024 * 1024
 #: Blocks are gathered up to this size before a thread is troubled.
 _BUFFER_BYTES = 512 * 1024
+_READ_BYTES = 256 * 1024
 
 
 class LocalStorage:
@@ -64,6 +65,13 @@ class LocalStorage:
 
     async def signed_url(self, name: str) -> SignedUrl:
         return await self._urls.get(checked_name(name))
+
+    async def read(self, name: str) -> AsyncGenerator[bytes]:
+        path = self._object_folder(name) / disk.CONTENT
+        at = 0
+        while block := await disk.in_thread(_read_block, path, at):
+            at += len(block)
+            yield block
 
     async def delete(self, name: str) -> None:
         target = self._object_folder(name)
@@ -142,6 +150,12 @@ class LocalWriter:
     def _taken(self) -> list[bytes]:
         blocks, self._blocks, self._buffered_bytes = self._blocks, [], 0
         return blocks
+
+
+def _read_block(path: Path, at: int) -> bytes:
+    with path.open("rb") as content:
+        content.seek(at)
+        return content.read(_READ_BYTES)
 
 
 def _stat(folder: Path) -> StoredFile:

@@ -14,9 +14,10 @@ from gateway.db.engine import Tx
 from gateway.db.idempotency import RequestName
 from gateway.db.tasks import Windows
 from gateway.errors import BudgetSpent, Conflict, ErrorCode, Forbidden, LimitReached, LimitState
-from gateway.model import AudioFormat, Task, Tenant, TenantStatus
+from gateway.model import Task, Tenant, TenantStatus
 from gateway.tasks import charging, limits
 from gateway.tasks.budget import check_budgets, nearly_spent, price_for
+from gateway.tasks.planning import format_of
 from gateway.webhooks.outbox import BudgetAlert
 
 
@@ -150,14 +151,15 @@ def _check_coverage(task: Task, caller: Caller) -> None:
             code=ErrorCode.TENANT_SUSPENDED,
         )
     for owner, models in (("tenant", tenant.allowed_models), ("key", key.allowed_models)):
-        if models is not None and task.model.value not in models:
+        if models is not None and task.model not in models:
             raise Forbidden(
-                f"This {owner} may not use {task.model.value}; it may use: {', '.join(models) or 'no model'}."
+                f"This {owner} may not use {task.model}; it may use: {', '.join(models) or 'no model'}."
             )
-    if tenant.allowed_formats is not None and AudioFormat.WAV.value not in tenant.allowed_formats:
+    audio_format = format_of(task.model, task.spec)
+    if tenant.allowed_formats is not None and audio_format not in tenant.allowed_formats:
         raise Forbidden(
-            f"This tenant may not have audio as wav; it may have: "
-            f"{', '.join(tenant.allowed_formats) or 'no format'}."
+            f"This tenant may not have audio as {audio_format}; outputFormat may be: "
+            f"{', '.join(tenant.allowed_formats) or 'nothing'}."
         )
 
 

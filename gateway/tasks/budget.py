@@ -6,7 +6,8 @@ from enum import StrEnum
 from gateway.accounts.calendar import local_time, periods_at, resets_at_ms
 from gateway.db.ledger import Balance
 from gateway.errors import BudgetSpent, BudgetState
-from gateway.model import BudgetWindow, Periods, Task, TaskState, Tenant, format_usd
+from gateway.model import BudgetWindow, Periods, Task, TaskState, Tenant
+from gateway.units import format_usd
 from gateway.webhooks.outbox import BudgetAlert
 
 _EMPTY = Balance()

@@ -1,15 +1,16 @@
-"""Which model serves a request, and what it costs: known before anything runs."""
+"""The models that are configured here, where they are called, and what may be asked of them."""
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from gateway.errors import ErrorCode, FieldError, Forbidden, InvalidRequest, Unavailable
-from gateway.model import Deployment, ModelKind, MusicSpec, Route
+from gateway.families.family import Surface, Traits
+from gateway.families.lyria2 import LYRIA2
+from gateway.families.registry import FAMILIES, KINDS
+from gateway.model import Deployment, ModelKind, Route
 
-#: Lyria 2 gives 32.8 s (vertex-facts §1.5); whole seconds up to this can be cut from it.
-LYRIA2_LONGEST_S = 32
-LYRIA2_CLIP_S = 32.8
-#: What a request may ask for, and a MusicGen endpoint makes.
+#: What a request may ask for.
+SHORTEST_S = 1
 LONGEST_S = 300
 DEFAULT_DURATION_S = 30
 
@@ -30,88 +31,100 @@ class Offer:
     """A model that can be asked for, and where."""
 
     deployment: Deployment
+    traits: Traits
     routes: tuple[RouteOffer, ...]
 
 
 class Catalog:
-    """The configured deployments, in order of preference for the standard route."""
+    """The configured deployments. ``order`` names the models of the standard route, the best first.
 
-    def __init__(self, deployments: tuple[Deployment, ...]) -> None:
+    Without one an endpoint of the operator's own comes first, since it is paid for anyway; then what is
+    cheapest for the request at hand.
+    """
+
+    def __init__(self, deployments: tuple[Deployment, ...], order: Sequence[ModelKind] = ()) -> None:
         self.deployments = deployments
+        self._order = tuple(order)
 
-    def choose(self, route: Route, model: str | None, allowed: Collection[str] | None = None) -> Deployment:
-        """The deployment for a request whose caller may use the ``allowed`` models, None being all.
+    def candidates(
+        self, route: Route, model: str | None, allowed: Collection[str] | None = None
+    ) -> tuple[Deployment, ...]:
+        """One deployment of each model that may serve a request, in the order of the configuration.
 
-        Raises `InvalidRequest` for a model not configured here, `Forbidden` when all that the route has are
-        not allowed, `Unavailable` when it has none.
+        ``allowed`` are the models that its caller may use, None being all. Raises `InvalidRequest` for a
+        model not configured here, `Forbidden` when none that the route has is allowed, `Unavailable` when
+        it has none.
         """
         if model is not None:
-            return self._named(route, model)
-        wanted = self._serving(route)
-        if wanted and allowed is not None:
-            wanted = [d for d in wanted if d.kind.value in allowed]
-            if not wanted:
-                raise Forbidden(
-                    "This key may use none of this route's models; it may use: "
-                    f"{', '.join(sorted(allowed)) or 'no model'}."
-                )
-        if not wanted:
+            return (self._named(route, model),)
+        serving = self._serving(route)
+        if not serving:
             raise Unavailable(
                 "No model is configured for this route. The operator sets GATEWAY_PROJECT for Lyria 2.",
                 code=ErrorCode.MODEL_UNAVAILABLE,
                 retry_after_s=60,
             )
-        return wanted[0]
+        wanted = tuple(d for d in serving if allowed is None or d.kind in allowed)
+        if not wanted:
+            raise Forbidden(
+                "This key may use none of this route's models; it may use: "
+                f"{', '.join(sorted(allowed or ())) or 'no model'}."
+            )
+        return wanted
+
+    def rank(self, kind: ModelKind, price_micros: int, takes: int) -> tuple[int, int, int, int]:
+        """What comes first is taken first: for a request that costs so much and joins so many takes."""
+        if self._order:
+            return self._order.index(kind), 0, 0, 0
+        theirs = FAMILIES[kind].traits.surface is not Surface.ENDPOINT
+        return int(theirs), price_micros, takes, KINDS.index(kind)
 
     def of_kind(self, kind: ModelKind) -> tuple[Deployment, ...]:
         """Where tasks of this model run now; none when the model was taken out of the configuration."""
-        return tuple(d for d in self.deployments if d.kind is kind)
+        return tuple(d for d in self.deployments if d.kind == kind)
 
     def offers(self, allowed: Collection[str] | None = None) -> tuple[Offer, ...]:
-        """Each model whose caller may use the ``allowed`` ones, None being all; in order of preference."""
-        kinds = dict.fromkeys(d.kind for d in self.deployments if allowed is None or d.kind.value in allowed)
-        return tuple(self._offer(kind, kinds) for kind in kinds)
+        """Each model whose caller may use the ``allowed`` ones, None being all; the standard choice first."""
+        may = [d for d in self._one_each() if allowed is None or d.kind in allowed]
+        ranked = sorted(may, key=lambda d: self._standard_rank(d.kind, d.price_micros))
+        return tuple(self._offer(deployment, ranked) for deployment in ranked)
 
-    def _offer(self, kind: ModelKind, kinds: Collection[ModelKind]) -> Offer:
-        routes = []
+    def _standard_rank(self, kind: ModelKind, price_micros: int) -> tuple[int, ...]:
+        """For a request of the default length, which every model gives in one take."""
+        if self._order and kind not in self._order:
+            return (len(self._order),)
+        return self.rank(kind, price_micros, 1)
+
+    def _offer(self, deployment: Deployment, ranked: Sequence[Deployment]) -> Offer:
+        traits, routes = FAMILIES[deployment.kind].traits, []
         for route in Route:
-            serving = [d.kind for d in self._serving(route) if d.kind in kinds]
-            if kind in serving:
-                routes.append(_route_offer(route, kind, chosen=serving[0] is kind))
-        return Offer(next(d for d in self.deployments if d.kind is kind), tuple(routes))
+            serving = [d.kind for d in ranked if d in self._serving(route)]
+            # By name any model may be had on the standard route.
+            if route is Route.STANDARD or deployment.kind in serving:
+                routes.append(_route_offer(route, traits, chosen=serving[:1] == [deployment.kind]))
+        return Offer(deployment, traits, tuple(routes))
 
-    def _serving(self, route: Route) -> list[Deployment]:
-        return [d for d in self.deployments if route is Route.STANDARD or d.kind is ModelKind.LYRIA2]
+    def _one_each(self) -> tuple[Deployment, ...]:
+        return tuple({d.kind: d for d in reversed(self.deployments)}.values())[::-1]
+
+    def _serving(self, route: Route) -> tuple[Deployment, ...]:
+        each = self._one_each()
+        if route is Route.LYRIA:
+            return tuple(d for d in each if d.kind == LYRIA2)
+        return tuple(d for d in each if not self._order or d.kind in self._order)
 
     def _named(self, route: Route, model: str) -> Deployment:
-        allowed = self._serving(route)
-        for deployment in allowed:
-            if model == deployment.kind.value:
+        """By name any model may be had on the standard route, in its order or not."""
+        known = self._serving(route) if route is Route.LYRIA else self._one_each()
+        for deployment in known:
+            if model == deployment.kind:
                 return deployment
-        names = ", ".join(d.kind.value for d in allowed) or "none"
+        names = ", ".join(d.kind for d in known) or "none"
         detail = f"{model!r} is not available here; leave it out, or choose one of: {names}."
         raise InvalidRequest((FieldError("model", "unknown_model", detail),))
 
 
-def _route_offer(route: Route, kind: ModelKind, *, chosen: bool) -> RouteOffer:
+def _route_offer(route: Route, traits: Traits, *, chosen: bool) -> RouteOffer:
     if route is Route.LYRIA:
-        return RouteOffer(route, chosen, LYRIA2_CLIP_S, LYRIA2_CLIP_S, LYRIA2_CLIP_S)
-    longest_s = LYRIA2_LONGEST_S if kind is ModelKind.LYRIA2 else LONGEST_S
-    return RouteOffer(route, chosen, 1, longest_s, DEFAULT_DURATION_S)
-
-
-def fit(spec: MusicSpec, route: Route, deployment: Deployment) -> MusicSpec:
-    """The request as this deployment will serve it, its default length filled in.
-
-    Raises `InvalidRequest` when the model cannot give the length asked for.
-    """
-    if route is Route.LYRIA:
-        return spec
-    duration_s = spec.duration_s if spec.duration_s is not None else DEFAULT_DURATION_S
-    if deployment.kind is ModelKind.LYRIA2 and duration_s > LYRIA2_LONGEST_S:
-        detail = (
-            f"{deployment.kind.value}, the model configured here, gives at most {LYRIA2_LONGEST_S} seconds; "
-            "ask for less, or have a MusicGen endpoint configured."
-        )
-        raise InvalidRequest((FieldError("durationSeconds", "too_long_for_model", detail),))
-    return replace(spec, duration_s=duration_s)
+        return RouteOffer(route, chosen, traits.longest_s, traits.longest_s, traits.longest_s)
+    return RouteOffer(route, chosen, SHORTEST_S, LONGEST_S, DEFAULT_DURATION_S)

@@ -1,7 +1,7 @@
 """What became of a call and its task, written down: its end, and the task's end or its next turn."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -13,7 +13,7 @@ from gateway.db.locks import lock_tenant
 from gateway.db.work import AttemptEnd, Lease
 from gateway.errors import Unavailable, UpstreamError
 from gateway.metrics import Metrics
-from gateway.model import Task, TaskState
+from gateway.model import Clip, Task, TaskState
 from gateway.ports import Clock
 from gateway.tasks import charging
 from gateway.tasks.outcome import Again, Finish, Progress, Supply, after_call
@@ -70,6 +70,10 @@ class Closing:
         """Write the end of a call that others of the same lease follow."""
         await self._write(partial(self._record, lease, ended))
 
+    async def add(self, lease: Lease, clips: Sequence[Clip], attempt_id: str) -> None:
+        """Write clips that were joined from what several calls gave, the last of them ``attempt_id``."""
+        await self._write(partial(self._add, lease, clips, attempt_id))
+
     async def keep(self, lease: Lease, end: AttemptEnd) -> None:
         """Write what a call that is being given up has stored. Tries once."""
         await self._database.write(lambda tx: self._end_attempt(tx, lease, end))
@@ -116,6 +120,11 @@ class Closing:
         self._end_attempt(tx, lease, ended.end)
         name, lane = ended.room.name(test=lease.task.test), lane_of(lease.task)
         self._pool.note(tx, lane, name, ended.error, now_ms=self._clock.now_ms())
+
+    def _add(self, lease: Lease, clips: Sequence[Clip], attempt_id: str, tx: Tx) -> None:
+        if not work.holds(tx, lease.task.id, lease.token):
+            raise LeaseLost(lease.task.id)
+        work.add_clips(tx, lease.task.id, clips, attempt_id=attempt_id, now_ms=self._clock.now_ms())
 
     def _end_attempt(self, tx: Tx, lease: Lease, end: AttemptEnd | None) -> None:
         if not work.holds(tx, lease.task.id, lease.token):

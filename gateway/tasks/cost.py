@@ -8,18 +8,18 @@ is held against it, call by call. Should Google say otherwise, this is the one f
 from gateway.errors import AttemptFault
 
 
-def cost_of(fault: AttemptFault | None, *, asked: int, came: int, delivered: int, clip_micros: int) -> int:
+def cost_of(fault: AttemptFault | None, *, asked: int, came: int, delivered: int, take_micros: int) -> int:
     """Micro-dollars for a call that ended so.
 
-    ``came`` counts the clips whose audio arrived, usable or not; ``delivered`` those that were stored.
+    ``came`` counts the takes whose audio arrived, usable or not; ``delivered`` those that were stored.
     """
     if fault is AttemptFault.UNKNOWN:
         # All of it may have been made before the answer was lost.
-        clips = asked
+        takes = asked
     elif fault is AttemptFault.BROKEN:
         # Audio that is no use was made all the same; an error or an answer without audio was not.
-        clips = came
+        takes = came
     else:
         # Whole, or cut short by a refusal: what was refused is free.
-        clips = delivered
-    return clips * clip_micros
+        takes = delivered
+    return takes * take_micros

@@ -14,7 +14,7 @@ from gateway.db.lines import Line
 def turn(line: Line) -> tuple[float, int, int, str, str, bool]:
     """By what lines are served: the least first. Pure."""
     lane = line.lane
-    return line.running / line.weight, line.tag, line.since_ms, line.tenant_id, lane.model.value, lane.test
+    return line.running / line.weight, line.tag, line.since_ms, line.tenant_id, lane.model, lane.test
 
 
 def in_turn(*lanes: Iterable[Line]) -> Iterator[Line]:

@@ -1,6 +1,6 @@
 """Why a call must not be made: errors that come of no call, to be judged like those that do."""
 
-from gateway.errors import AttemptFault, ErrorCode, UpstreamError
+from gateway.errors import AttemptFault, ErrorCode, StorageError, UpstreamError
 from gateway.model import Task
 
 
@@ -28,7 +28,7 @@ def no_room() -> UpstreamError:
 
 def not_configured(task: Task) -> UpstreamError:
     return UpstreamError(
-        f"{task.model.value} was taken out of this gateway's configuration while the task waited.",
+        f"{task.model} was taken out of this gateway's configuration while the task waited.",
         code=ErrorCode.MODEL_MISCONFIGURED,
         fault=AttemptFault.MISCONFIGURED,
     )
@@ -39,4 +39,13 @@ def test_keys_off() -> UpstreamError:
         "Test keys are switched off on the gateway that took this task up. Ask your platform team.",
         code=ErrorCode.MODEL_MISCONFIGURED,
         fault=AttemptFault.MISCONFIGURED,
+    )
+
+
+def no_scratch(trouble: StorageError) -> UpstreamError:
+    return UpstreamError(
+        "There is no room at the moment for what the model would make. Try again later.",
+        code=ErrorCode.STORAGE_FAILED,
+        fault=AttemptFault.NOT_SENT,
+        internal=trouble.internal or trouble.detail,
     )

@@ -6,17 +6,17 @@ from gateway.model import Task
 
 _NAME = re.compile(
     r"(?P<tenant>ten_[0-9a-z]{1,60})/(?P<task>task_[0-9a-z]{1,60})/"
-    r"[0-9]{1,3}-[0-9a-z]{1,60}(-[0-9]{1,3})?\.[0-9a-z]{1,10}"
+    r"t?[0-9]{1,3}-[0-9a-z]{1,60}(-[0-9]{1,3})?\.[0-9a-z]{1,10}"
 )
 
 
-def object_name(task: Task, index: int, attempt_id: str, extension: str, number: int = 1) -> str:
-    """The name for a clip's ``number``-th try to be stored.
+def object_name(task: Task, label: str, attempt_id: str, extension: str, number: int = 1) -> str:
+    """The name for the ``number``-th try of a clip (its index) or a take (t and its number) to be stored.
 
     The attempt is part of it: a worker that lost its lease can never write over its successor.
     """
     again = f"-{number}" if number > 1 else ""
-    return f"{task.tenant_id}/{task.id}/{index}-{attempt_id}{again}.{extension}"
+    return f"{task.tenant_id}/{task.id}/{label}-{attempt_id}{again}.{extension}"
 
 
 def owner_of(name: str) -> tuple[str, str] | None:

@@ -61,7 +61,7 @@ def after_call(
     """
     if progress.stored == progress.task.spec.sample_count:
         return Finish(TaskState.SUCCEEDED, None)
-    reason = error or _withheld()
+    reason = error or missing()
     if _is_final(progress, reason, supply):
         return _end(progress, reason)
     delay_s = _delay_s(progress, reason, jitter, supply)
@@ -99,7 +99,7 @@ def _delay_s(progress: Progress, reason: UpstreamError, jitter: float, supply: S
     return jitter * ceiling
 
 
-def _withheld() -> UpstreamError:
+def missing() -> UpstreamError:
     return UpstreamError(
         "The model gave fewer clips than asked, and no reason. Try again, or change the prompt.",
         code=ErrorCode.MODEL_ANSWER_INVALID,

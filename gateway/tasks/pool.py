@@ -12,6 +12,7 @@ from gateway.db import deployments
 from gateway.db.deployments import WINDOW_MS, Health, Load
 from gateway.db.engine import Tx
 from gateway.db.lines import Lane
+from gateway.deployments import EMULATOR
 from gateway.errors import AttemptFault, UpstreamError
 from gateway.model import Deployment
 from gateway.tasks import health
@@ -19,8 +20,6 @@ from gateway.tasks.catalog import Catalog
 
 logger = logging.getLogger(__name__)
 
-#: What calls for test keys are made by; no deployment of a model may be called so.
-EMULATOR = "emulator"
 _NOTHING = Load()
 
 

@@ -13,12 +13,12 @@ from gateway.db.batching import BatchReader
 from gateway.db.engine import Database
 from gateway.db.lines import Lane
 from gateway.db.queueview import LinePlace, QueueState, WaitingLine
+from gateway.deployments import EMULATOR
 from gateway.errors import Unavailable
 from gateway.model import Deployment, Task, TaskState
 from gateway.ports import Clock
 from gateway.tasks.closing import lane_of
 from gateway.tasks.forecast import Forecast, Line, QueuePlace, Run, Scene
-from gateway.tasks.pool import EMULATOR
 
 #: What was told of a place may be told again for so long.
 GOOD_FOR_S = 1.0
@@ -126,7 +126,7 @@ class Supply:
         """None for test keys: the emulator takes what comes."""
         if lane.test:
             return ()
-        return tuple(each for each in self.deployments if each.kind is lane.model)
+        return tuple(each for each in self.deployments if each.kind == lane.model)
 
 
 class _Look:

@@ -1,6 +1,5 @@
 """What callers may do with tasks: submit one, see one, wait for one. Always within their own tenant."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gateway.db import alerts
@@ -8,11 +7,12 @@ from gateway.db.engine import Database, Tx
 from gateway.db.idempotency import RequestName
 from gateway.errors import ErrorCode, Forbidden, NotFound
 from gateway.metrics import Metrics
-from gateway.model import KeyMode, ModelKind, MusicSpec, Principal, Task, TaskState
+from gateway.model import KeyMode, Principal, Task, TaskState
 from gateway.ports import Clock, SignedUrl, Storage
 from gateway.tasks.admission import Admitted, Defaults, Verdict, admit, consider
-from gateway.tasks.catalog import Catalog, fit
+from gateway.tasks.catalog import Catalog
 from gateway.tasks.ids import IdMaker
+from gateway.tasks.planning import Plan, make_plan
 from gateway.tasks.runner import Runner
 from gateway.tasks.signals import Signals, Watch
 from gateway.tasks.snapshots import Snapshot, Snapshots
@@ -23,20 +23,24 @@ from gateway.webhooks.outbox import Announcer
 
 @dataclass(frozen=True, slots=True)
 class TaskPolicy:
-    """``emulated`` says that no model here is Google's, ``test_keys`` that test keys may ask for music."""
+    """``emulated`` says that no model here is Google's, ``test_keys`` that test keys may ask for music.
+
+    A task has ``timeout_s``, and ``further_call_s`` more for each call beyond its first.
+    """
 
     defaults: Defaults
     timeout_s: float
+    further_call_s: float
     emulated: bool
     test_keys: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The verdict on a request that was not made, and how many calls to its model it would pay for."""
+    """The verdict on a request that was not made, and how it would be served."""
 
     verdict: Verdict
-    calls: int
+    plan: Plan
 
 
 class TaskService:
@@ -52,7 +56,6 @@ class TaskService:
         metrics: Metrics,
         clock: Clock,
         new_id: IdMaker,
-        count_calls: Callable[[ModelKind, MusicSpec], int],
         addresses: AddressPolicy,
         announcer: Announcer,
         policy: TaskPolicy,
@@ -65,7 +68,6 @@ class TaskService:
         self._metrics = metrics
         self._clock = clock
         self._new_id = new_id
-        self._count_calls = count_calls
         self._addresses = addresses
         self._announcer = announcer
         self._policy = policy
@@ -78,7 +80,8 @@ class TaskService:
         Raises `InvalidRequest`, `LimitReached`, `BudgetSpent`, `Forbidden`, `Conflict`, `Unauthorized` or
         `Unavailable`; then nothing was kept.
         """
-        task, deadline_at_ms = self._planned(principal, submission)
+        plan = self._plan(principal, submission)
+        task, deadline_at_ms = self._planned(principal, submission, plan)
         name = submission.name(principal.mode)
         if wait_s <= 0:
             return await self._admit(task, deadline_at_ms, name)
@@ -91,16 +94,21 @@ class TaskService:
                 return replace(admitted, task=ended)
         return replace(admitted, task=await self.wait(principal, admitted.task.id, timeout_s=wait_s))
 
-    def _planned(self, principal: Principal, submission: Submission) -> tuple[Task, int]:
-        """The task that a request would become, at list price, and its deadline.
-
-        A test key's costs nothing. Raises `Forbidden` where those are switched off.
-        """
-        test = principal.mode is KeyMode.TEST
-        if test and not self._policy.test_keys:
+    def _plan(self, principal: Principal, submission: Submission) -> Plan:
+        """Raises `Forbidden` for a test key where those are switched off."""
+        if principal.mode is KeyMode.TEST and not self._policy.test_keys:
             raise _test_keys_off()
-        deployment = self._catalog.choose(submission.route, submission.model, principal.allowed_models)
-        spec = fit(submission.spec, submission.route, deployment)
+        return make_plan(
+            self._catalog,
+            submission.spec,
+            submission.route,
+            model=submission.model,
+            allowed=principal.allowed_models,
+        )
+
+    def _planned(self, principal: Principal, submission: Submission, plan: Plan) -> tuple[Task, int]:
+        """The task that a request would become, at list price, and its deadline; a test key's is free."""
+        test = principal.mode is KeyMode.TEST
         if submission.webhook_url is not None:
             self._addresses.check_url(submission.webhook_url, "webhook_url")
         now_ms = self._clock.now_ms()
@@ -109,11 +117,11 @@ class TaskService:
             tenant_id=principal.tenant_id,
             key_id=principal.key_id,
             route=submission.route,
-            model=deployment.kind,
+            model=plan.deployment.kind,
             state=TaskState.QUEUED,
-            spec=spec,
+            spec=plan.spec,
             metadata=dict(submission.metadata),
-            price_micros=0 if test else deployment.price_micros * spec.sample_count,
+            price_micros=0 if test else plan.price_micros,
             created_at_ms=now_ms,
             start_by_at_ms=_after(now_ms, submission.start_within_s),
             emulated=test or self._policy.emulated,
@@ -122,7 +130,8 @@ class TaskService:
             request_id=submission.request_id,
             traceparent=submission.traceparent,
         )
-        return task, now_ms + round(self._policy.timeout_s * 1000)
+        timeout_s = self._policy.timeout_s + (plan.calls - 1) * self._policy.further_call_s
+        return task, now_ms + round(timeout_s * 1000)
 
     async def _admit(self, task: Task, deadline_at_ms: int, name: RequestName | None) -> Admitted:
         defaults = self._policy.defaults
@@ -151,9 +160,10 @@ class TaskService:
         Raises `InvalidRequest`, `Forbidden`, `Unauthorized` or `Unavailable`; a limit that would refuse it is
         told in the quote.
         """
-        task, _ = self._planned(principal, submission)
+        plan = self._plan(principal, submission)
+        task, _ = self._planned(principal, submission, plan)
         verdict = await self._database.read(lambda tx: consider(tx, task, defaults=self._policy.defaults))
-        return Quote(verdict, self._count_calls(task.model, task.spec))
+        return Quote(verdict, plan)
 
     async def get(self, principal: Principal, task_id: str) -> Task:
         """Raises `NotFound` for an unknown task and for another tenant's alike."""

@@ -21,8 +21,6 @@ from gateway.tasks.limits import WINDOW_MS, rate_now
 
 # Far beyond any queue; only so that counting has an end.
 _MOST_COUNTED = 1_000_000
-#: What audio can be had as.
-MADE = (AudioFormat.WAV,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class PricedOffer:
-    """A model that the caller may use, at its price for one clip in micro-dollars."""
+    """A model that the caller may use, at its price in micro-dollars for a clip that needs no joining."""
 
     offer: Offer
     formats: tuple[AudioFormat, ...]
@@ -115,7 +113,9 @@ class Standings:
     def _priced(self, caller: Caller, principal: Principal) -> Iterator[PricedOffer]:
         tenant, test = caller.tenant, caller.key.mode is KeyMode.TEST
         formats = tuple(
-            each for each in MADE if tenant.allowed_formats is None or each.value in tenant.allowed_formats
+            each
+            for each in AudioFormat
+            if tenant.allowed_formats is None or each.value in tenant.allowed_formats
         )
         if not formats:
             return

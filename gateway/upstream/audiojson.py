@@ -15,7 +15,6 @@ from typing import Any
 import orjson
 import pybase64
 
-AUDIO_FIELDS = frozenset({"bytesBase64Encoded", "audioContent"})
 RESIDUE_LIMIT_BYTES = 1 << 20
 #: Deeper than any answer of Google's, and a bound on what a hostile one can make us remember.
 MAX_DEPTH = 128
@@ -23,6 +22,7 @@ MAX_DEPTH = 128
 _BOM = b"\xef\xbb\xbf"
 _QUOTE, _BACKSLASH, _PAD = b'"', b"\\", ord("=")
 _DISCARDED = b'"@discarded"'
+_TYPE = b"type"
 #: "\u002b": the longest escape. Fewer characters than this after a backslash may be an unfinished one.
 _ESCAPE_LENGTH = 6
 _QUAD = 4
@@ -81,6 +81,7 @@ class _Container:
     is_object: bool
     elements_before: int = 0  # commas so far
     has_audio: bool = False
+    item_type: bytes | None = None  # what it says of itself, once it has
 
 
 class _NotBase64(Exception):
@@ -90,18 +91,21 @@ class _NotBase64(Exception):
 class AudioJson:
     """Feed it chunks of any size, then `finish`. Not to be used again after an `AudioJsonError`.
 
-    Of two audio strings in one object the first is the clip; the other is skipped unread.
+    Of two audio strings in one object the first is the clip; the other is skipped unread, and so is one in an
+    object that has said to be of another type than ``item_type``.
     """
 
     def __init__(
         self,
-        audio_fields: Collection[str] = AUDIO_FIELDS,
+        audio_fields: Collection[str],
+        item_type: str | None = None,
         residue_limit_bytes: int = RESIDUE_LIMIT_BYTES,
         max_depth: int = MAX_DEPTH,
     ) -> None:
         self._audio_fields = frozenset(field.encode() for field in audio_fields)
+        self._item_type = None if item_type is None else item_type.encode()
         # A key may be spelt wholly in escapes, and is never longer than that.
-        self._longest_key_bytes = max(map(len, self._audio_fields), default=0) * _ESCAPE_LENGTH
+        self._longest_key_bytes = max(map(len, {*self._audio_fields, _TYPE})) * _ESCAPE_LENGTH
         self._residue_limit_bytes = residue_limit_bytes
         self._max_depth = max_depth
         self._residue = bytearray()
@@ -111,6 +115,8 @@ class AudioJson:
         self._key_start: int | None = None  # where in the residue the key now being read begins
         self._key = b""
         self._audio_value_next = False  # the last thing read was an audio field's name and its colon
+        self._type_value_next = False  # the same of a type's
+        self._type_start: int | None = None  # where in the residue the type now being read begins
         self._clips = 0
         self._held = b""  # an escape cut in two by a chunk's end
         self._quad = b""  # up to three base64 characters short of a group
@@ -182,7 +188,7 @@ class AudioJson:
         return len(chunk)
 
     def _track(self, token: bytes) -> None:
-        self._audio_value_next = False
+        self._audio_value_next = self._type_value_next = False
         if token in b"{[":
             if len(self._containers) >= self._max_depth:
                 raise AudioJsonError(f"the answer is nested deeper than {self._max_depth}")
@@ -198,6 +204,7 @@ class AudioJson:
                 self._key_expected = self._containers[-1].is_object
         else:
             self._audio_value_next = self._key in self._audio_fields
+            self._type_value_next = self._key == _TYPE
         self._key = b""
 
     def _begin_string(self, events: list[Event]) -> None:
@@ -207,11 +214,12 @@ class AudioJson:
             return
         self._keep(_QUOTE)
         self._key_start = len(self._residue) if self._key_expected else None
-        self._key_expected = False
+        self._type_start = len(self._residue) if self._type_value_next else None
+        self._key_expected = self._type_value_next = False
         self._where = _Where.STRING
 
     def _begin_audio(self, holder: _Container, events: list[Event]) -> None:
-        if holder.has_audio:
+        if holder.has_audio or (self._item_type and holder.item_type not in {None, self._item_type}):
             self._keep(_DISCARDED)
             self._where = _Where.SKIPPED
             return
@@ -232,6 +240,8 @@ class AudioJson:
             return len(chunk)
         if self._key_start is not None:
             self._key = self._unescaped_key(self._key_start)
+        elif self._type_start is not None and self._containers:
+            self._containers[-1].item_type = self._unescaped_key(self._type_start)
         self._keep(_QUOTE)
         self._where = _Where.STRUCTURE
         return stop + 1

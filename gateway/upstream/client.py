@@ -15,10 +15,11 @@ import httpx
 import orjson
 
 from gateway.errors import ConfigurationError, UpstreamError
+from gateway.families.registry import FAMILIES
 from gateway.model import Deployment, ModelKind
 from gateway.ports import Clock, TokenSource
 from gateway.upstream import faults
-from gateway.upstream.target import predict_url
+from gateway.upstream.target import call_url
 
 ANSWER_LIMIT_BYTES = 256 << 20
 ERROR_BODY_LIMIT_BYTES = 64 << 10
@@ -106,7 +107,7 @@ class VertexClient:
         self._answer_limit_bytes = answer_limit_bytes
         self._urls: dict[Deployment, httpx.URL] = {}
 
-    async def predict(
+    async def post(
         self,
         deployment: Deployment,
         body: Mapping[str, Any],
@@ -115,7 +116,7 @@ class VertexClient:
         deadline_s: float,
         traceparent: str | None = None,
     ) -> None:
-        """POST ``body`` to the deployment's ``:predict`` and feed the answer to ``reader``.
+        """POST ``body`` to where the deployment's model is called, and feed the answer to ``reader``.
 
         ``deadline_s`` seconds from now everything ends, writing the audio away included. Raises
         `UpstreamError`; what ``reader`` raises passes through.
@@ -163,7 +164,7 @@ class VertexClient:
     ) -> None:
         url = self._url(deployment) if self._locate is None else _url(deployment, await self._locate())
         token = await self._tokens.token()
-        response = await self._send(url, body, token, traceparent, exchange)
+        response = await self._send(deployment, url, body, token, traceparent, exchange)
         try:
             if not response.is_success:
                 error_text = await self._error_text(response, exchange)
@@ -188,6 +189,7 @@ class VertexClient:
 
     async def _send(
         self,
+        deployment: Deployment,
         url: httpx.URL,
         body: Mapping[str, Any],
         token: str | None,
@@ -200,6 +202,7 @@ class VertexClient:
             "accept": "application/json",
             "accept-encoding": "identity",
         }
+        headers.update(FAMILIES[deployment.kind].traits.headers)
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
         if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
@@ -247,7 +250,7 @@ class VertexClient:
 
 def _url(deployment: Deployment, base_url: str | None) -> httpx.URL:
     try:
-        return httpx.URL(predict_url(deployment, base_url))
+        return httpx.URL(call_url(deployment, base_url))
     except (ConfigurationError, httpx.InvalidURL) as error:
         raise faults.misconfigured(f"the request cannot be made: {error}") from error
 

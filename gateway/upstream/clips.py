@@ -5,7 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from gateway.errors import GatewayError, UpstreamError
-from gateway.ports import ClipSink, ModelCall
+from gateway.families.family import ModelCall
+from gateway.ports import ClipSink
 from gateway.upstream import faults
 from gateway.upstream.audiojson import ClipFailed, ClipStarted, Event
 
@@ -18,20 +19,27 @@ _log = logging.getLogger(__name__)
 class ClipRouter:
     """Opens a sink per clip when its first audio comes, and finishes or aborts every one it opened.
 
-    Clips fill ``call.clip_indexes`` in the order in which they come, but those of a seeded call by their
-    place in the answer, since place i was made with seed + i. What was not asked for is dropped. A sink
-    that refuses its audio with `UpstreamError` loses that clip only; the reason joins ``problems``.
+    They fill ``call.takes`` in the order in which they come, but those of a seeded call by their place in the
+    answer, since place i was made with seed + i. What was not asked for is dropped. A sink that refuses its
+    audio with `UpstreamError` loses that clip only; the reason joins ``problems``. Where ``untyped`` strings
+    may turn out to be no audio at all, what comes next may take the lost one's place.
     """
 
     def __init__(
-        self, call: ModelCall, new_sink: Callable[[int], ClipSink], block_bytes: int = BLOCK_BYTES
+        self,
+        call: ModelCall,
+        new_sink: Callable[[int], ClipSink],
+        block_bytes: int = BLOCK_BYTES,
+        *,
+        untyped: bool = False,
     ) -> None:
         self.delivered = 0
         self.problems: list[UpstreamError] = []
         self._call = call
         self._new_sink = new_sink
         self._block_bytes = block_bytes
-        self._unfilled = list(call.clip_indexes)
+        self._untyped = untyped
+        self._unfilled = list(call.takes)
         self._index: int | None = None  # the clip being received; None: what comes is dropped
         self._sink: ClipSink | None = None
         self._blocks: list[bytes] = []
@@ -68,8 +76,8 @@ class ClipRouter:
         index: int | None = None
         if self._call.seed is None or clip.position is None:
             index = self._unfilled[0] if self._unfilled else None
-        elif clip.position < len(self._call.clip_indexes):
-            index = self._call.clip_indexes[clip.position]
+        elif clip.position < len(self._call.takes):
+            index = self._call.takes[clip.position]
         if index is None or index not in self._unfilled:
             return None
         self._unfilled.remove(index)
@@ -80,6 +88,8 @@ class ClipRouter:
             await step
         except UpstreamError as error:
             self.problems.append(error)
+            if self._untyped and self._index is not None:
+                self._unfilled.insert(0, self._index)
             await self.close()
 
     async def _flush(self, index: int) -> None:

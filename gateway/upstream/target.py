@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from gateway.errors import ConfigurationError
-from gateway.model import Deployment, ModelKind
+from gateway.families.family import Surface
+from gateway.families.registry import FAMILIES
+from gateway.model import Deployment
 
 _LOCATION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 #: Project ids (old ones with a domain: `example.com:name`) and numbers.
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]*")
+#: A dedicated endpoint's own: the access token is sent there.
+_OWN_HOST = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+\.prediction\.vertexai\.goog")
 _ENDPOINT = re.compile(r"projects/([^/]+)/locations/([^/]+)/endpoints/([A-Za-z0-9_-]+)")
 
 
@@ -35,25 +39,38 @@ class Endpoint:
         return cls(_project(project), _location(location), endpoint_id)
 
 
-def predict_url(deployment: Deployment, base_url: str | None = None) -> str:
-    """The URL of the deployment's ``:predict``; ``base_url`` replaces scheme and host, the path stays.
+def call_url(deployment: Deployment, base_url: str | None = None) -> str:
+    """Where the deployment's model is called. ``base_url`` replaces Google's scheme and host.
 
     Raises `ConfigurationError` when a name in the deployment cannot be Google's.
     """
-    if deployment.endpoint is not None:
-        endpoint = Endpoint.parse(deployment.endpoint)
-        project, location = endpoint.project, endpoint.location
-        resource = f"endpoints/{quote(endpoint.endpoint_id, safe='')}"
-    elif deployment.kind is ModelKind.LYRIA2:
-        project, location = _project(deployment.project), _location(deployment.location)
-        resource = f"publishers/google/models/{quote(deployment.kind.value, safe='')}"
-    else:
-        raise ConfigurationError(
-            f"deployment {deployment.name!r} of {deployment.kind.value} needs an endpoint"
-        )
+    surface = FAMILIES[deployment.kind].traits.surface
+    if surface is Surface.ENDPOINT:
+        return _endpoint_url(deployment, base_url)
+    location = _location(deployment.location)
     base = base_url.rstrip("/") if base_url else _host(location)
-    place = f"projects/{quote(project, safe='')}/locations/{quote(location, safe='')}"
-    return f"{base}/v1/{place}/{resource}:predict"
+    place = f"projects/{quote(_project(deployment.project), safe='')}/locations/{quote(location, safe='')}"
+    if surface is Surface.INTERACTIONS:
+        return f"{base}/v1beta1/{place}/interactions"
+    return f"{base}/v1/{place}/publishers/google/models/{quote(deployment.kind, safe='')}:predict"
+
+
+def _endpoint_url(deployment: Deployment, base_url: str | None) -> str:
+    if deployment.endpoint is None:
+        raise ConfigurationError(f"deployment {deployment.name!r} of {deployment.kind} needs an endpoint")
+    endpoint = Endpoint.parse(deployment.endpoint)
+    own = None if deployment.host is None else f"https://{_own_host(deployment.host)}"
+    base = base_url.rstrip("/") if base_url else own or _host(endpoint.location)
+    place = f"projects/{quote(endpoint.project, safe='')}/locations/{quote(endpoint.location, safe='')}"
+    return f"{base}/v1/{place}/endpoints/{quote(endpoint.endpoint_id, safe='')}:predict"
+
+
+def _own_host(host: str) -> str:
+    if not _OWN_HOST.fullmatch(host):
+        raise ConfigurationError(
+            f"{host!r} is not the host of an endpoint: ENDPOINT.REGION-UID.prediction.vertexai.goog"
+        )
+    return host
 
 
 def _host(location: str) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 
 from gateway.accounts.tenants import Budget
 from gateway.errors import LimitState
-from gateway.model import format_usd
 from gateway.tasks.catalog import RouteOffer
 from gateway.tasks.standing import Level, PricedOffer, Standing
+from gateway.units import format_usd
 from gateway.web.schemas import MAX_SAMPLES, MAX_SEED
 from gateway.web.views import timestamp
 
@@ -47,12 +47,14 @@ def render_offers(offers: Iterable[PricedOffer]) -> list[dict[str, Any]]:
     """Models as openapi.yaml has them."""
     return [
         {
-            "name": priced.offer.deployment.kind.value,
+            "name": priced.offer.deployment.kind,
             "routes": [_route(route) for route in priced.offer.routes],
             "formats": [each.value for each in priced.formats],
             "samples": {"min": 1, "max": MAX_SAMPLES},
-            "seed": {"min": 0, "max": MAX_SEED},
-            "negative_prompt": True,
+            "native_format": priced.offer.traits.native.value,
+            "seed": {"min": 0, "max": MAX_SEED} if priced.offer.traits.seeded else None,
+            "negative_prompt": priced.offer.traits.negative_prompt,
+            "take_max_seconds": priced.offer.traits.longest_s,
             "price_per_clip": {
                 "currency": "USD",
                 "micros": priced.price_micros,

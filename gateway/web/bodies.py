@@ -13,11 +13,12 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from gateway.errors import BodyTooLarge, FieldError, InvalidRequest, RequestError, UnsupportedMedia
-from gateway.web.schemas import INTEGER_FIELDS
+from gateway.web.schemas import INTEGER_FIELDS, NUMBER_FIELDS
 
 BODY_LIMIT_BYTES = 65_536
 _FORM_FIELDS = 64
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}(\.0+)?")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 # No field takes a number near this long; Python would refuse the longest in words about itself.
 _NUMBER_CHARS = 400
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -188,6 +189,8 @@ def _merge(pairs: list[tuple[str, str]]) -> dict[str, Any]:
 def _typed(name: str, text: str) -> Any:
     if name in INTEGER_FIELDS and _INTEGER.fullmatch(text.strip()):
         return int(text.strip().partition(".")[0])
+    if name in NUMBER_FIELDS and _NUMBER.fullmatch(text.strip()):
+        return float(text)
     if name == "metadata":
         return parse_object(text, "The field metadata")
     return text

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import GatewayError
+from gateway.families.family import clip_of, place_of
 from gateway.metrics import Metrics
 from gateway.model import Scope, TaskState
 from gateway.ports import Clock
@@ -36,6 +37,7 @@ NAMES = {
     "queued": "queued",
     "requeued": "queued",
     "running": "running",
+    "take": "take",
     "clip": "clip",
     **{end: end for end in _ENDS},
 }
@@ -147,6 +149,8 @@ class EventApi:
         match NAMES[event.kind]:
             case "queued":
                 return orjson.dumps(_queued(chronicle, event))
+            case "take":
+                return orjson.dumps(_common(chronicle, event) | _take(chronicle, event))
             case "clip":
                 return orjson.dumps(await self._clip(chronicle, event))
             case name:
@@ -158,6 +162,12 @@ class EventApi:
         index = event.data["index"]
         output = next((render_output(clip, link) for clip, link in clips if clip.index == index), None)
         return _common(chronicle, event) | {"index": index, "output": output}
+
+
+def _take(chronicle: Chronicle, event: Event) -> dict[str, Any]:
+    """A part of a clip is there, which is joined from several."""
+    spec, number = chronicle.task.spec, int(event.data["number"])
+    return {"index": clip_of(spec, number), "take": place_of(spec, number) + 1, "of": spec.takes}
 
 
 def parse_last_event_id(text: str | None) -> int:

@@ -21,7 +21,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gateway.accounts import keys
 from gateway.errors import FieldError, InvalidRequest
-from gateway.model import ModelKind, MusicSpec
+from gateway.families.lyria2 import LYRIA2
+from gateway.families.registry import KINDS
+from gateway.model import AudioFormat, ModelKind, MusicSpec
 from gateway.tasks.catalog import LONGEST_S
 from gateway.webhooks.addresses import URL_CHARS, URL_PATTERN
 
@@ -29,6 +31,10 @@ PROMPT_CHARS = 4000
 METADATA_ENTRIES = 16
 MAX_SAMPLES = 4
 MAX_SEED = 2**32 - 1
+#: Bounds of what a format may have; which rates a format knows is the plan's to say.
+LOWEST_KBPS, HIGHEST_KBPS = 16, 512
+#: From quieter than any broadcast to louder than any master.
+QUIETEST_LUFS, LOUDEST_LUFS = -40.0, -6.0
 #: A request of nothing but unknown fields must not be answered with a megabyte of advice.
 TOLD_FIELDS = 20
 # What no prompt needs and databases or logs choke on; tabs and line breaks are fine.
@@ -45,6 +51,18 @@ def whole_number(value: object) -> object:
     """JSON has one kind of number: ``41.0`` is an integer (JSON Schema 2020-12, §4.2.3)."""
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         return int(value)
+    return value
+
+
+def any_number(value: object) -> object:
+    """JSON has one kind of number, so -14 will do for -14.0; ``true`` will not."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _one_of_formats(value: str) -> str:
+    names = [each.value for each in AudioFormat]
+    if value not in names:
+        raise PydanticCustomError("unknown_value", "takes {names}", {"names": ", ".join(names)})
     return value
 
 
@@ -77,13 +95,20 @@ WebhookUrl = Annotated[
     AfterValidator(check_label),
     Field(max_length=URL_CHARS, json_schema_extra={"pattern": URL_PATTERN}),
 ]
+Bitrate = Annotated[int, Field(ge=LOWEST_KBPS, le=HIGHEST_KBPS), WHOLE]
+Loudness = Annotated[float, Field(ge=QUIETEST_LUFS, le=LOUDEST_LUFS), BeforeValidator(any_number)]
+OutputFormat = Annotated[
+    str,
+    AfterValidator(_one_of_formats),
+    Field(json_schema_extra={"enum": [each.value for each in AudioFormat]}),
+]
 MetadataName = Annotated[str, Field(min_length=1, max_length=64)]
 MetadataLabel = Annotated[str, Field(max_length=512, json_schema_extra={"pattern": LABEL_PATTERN})]
 
 
 def _model_name(*kinds: ModelKind) -> Any:
     """A model's name. Which of them are configured is the catalog's to say."""
-    names: list[JsonValue] = [kind.value for kind in kinds]
+    names: list[JsonValue] = list(kinds)
     return Field(None, min_length=1, max_length=100, json_schema_extra={"enum": names})
 
 
@@ -105,13 +130,16 @@ class _MusicBody(Body):
     negative_prompt: Text | None = None
     sampleCount: SampleCount = 1  # noqa: N815 - the documented spelling
     seed: Seed | None = None
-    model: str | None = _model_name(ModelKind.LYRIA2)
+    model: str | None = _model_name(LYRIA2)
     metadata: dict[MetadataName, MetadataLabel] = Field(
         default_factory=dict,
         max_length=METADATA_ENTRIES,
         json_schema_extra={"propertyNames": {"minLength": 1, "maxLength": 64, "pattern": LABEL_PATTERN}},
     )
     webhook_url: WebhookUrl | None = None
+    outputFormat: OutputFormat | None = None  # noqa: N815 - spelt like the documented ones
+    bitrateKbps: Bitrate | None = None  # noqa: N815
+    loudnessLufs: Loudness | None = None  # noqa: N815
 
     @field_validator("prompt", "negative_prompt")
     @classmethod
@@ -123,39 +151,42 @@ class _MusicBody(Body):
     def _clean_metadata(cls, value: dict[str, str]) -> dict[str, str]:
         return {check_label(name): check_label(label) for name, label in value.items()}
 
-
-class MusicGenerateBody(_MusicBody):
-    """The body of ``POST /api/music_generate``."""
-
-    durationSeconds: Duration = 30  # noqa: N815 - the documented spelling
-    model: str | None = _model_name(*ModelKind)
-
-    def spec(self) -> MusicSpec:
+    def _spec(self, duration_s: int | None) -> MusicSpec:
         return MusicSpec(
             prompt=self.prompt,
             sample_count=self.sampleCount,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
-            duration_s=self.durationSeconds,
+            duration_s=duration_s,
+            audio_format=None if self.outputFormat is None else AudioFormat(self.outputFormat),
+            bitrate_kbps=self.bitrateKbps,
+            loudness_lufs=self.loudnessLufs,
         )
+
+
+class MusicGenerateBody(_MusicBody):
+    """The body of ``POST /api/music_generate``."""
+
+    durationSeconds: Duration = 30  # noqa: N815 - the documented spelling
+    model: str | None = _model_name(*KINDS)
+
+    def spec(self) -> MusicSpec:
+        return self._spec(self.durationSeconds)
 
 
 class MusicGenerateLyriaBody(_MusicBody):
     """The body of ``POST /api/music_generate_lyria``."""
 
     def spec(self) -> MusicSpec:
-        return MusicSpec(
-            prompt=self.prompt,
-            sample_count=self.sampleCount,
-            negative_prompt=self.negative_prompt,
-            seed=self.seed,
-        )
+        return self._spec(None)
 
 
 B = TypeVar("B", bound=BaseModel)
 
 #: Fields that are integers, for forms, where everything arrives as text.
-INTEGER_FIELDS = frozenset({"durationSeconds", "sampleCount", "seed"})
+INTEGER_FIELDS = frozenset({"durationSeconds", "sampleCount", "seed", "bitrateKbps"})
+#: And those that are numbers.
+NUMBER_FIELDS = frozenset({"loudnessLufs"})
 
 
 def parse_body(kind: type[B], values: dict[str, Any]) -> B:
@@ -183,6 +214,8 @@ _ADVICE = {
     "string_type": ("wrong_type", "must be a string."),
     "int_type": ("wrong_type", "must be an integer."),
     "int_from_float": ("wrong_type", "must be a whole number."),
+    "float_type": ("wrong_type", "must be a number."),
+    "finite_number": ("wrong_type", "must be a number."),
     "bool_type": ("wrong_type", "must be true or false."),
     "list_type": ("wrong_type", "must be a list."),
     "dict_type": ("wrong_type", "must be an object of strings."),

@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.model import Clip, Route, Task, TaskState, format_time, format_usd
+import orjson
+
+from gateway.audio.formats import DEFAULT_BITRATE_KBPS
+from gateway.model import Clip, Route, Task, TaskState
 from gateway.ports import SignedUrl
 from gateway.tasks.budget import charge_for, describe
 from gateway.tasks.forecast import QueuePlace
+from gateway.tasks.planning import Plan
 from gateway.tasks.service import Quote
+from gateway.units import format_time, format_usd
 
 
 def render_task(
@@ -26,7 +31,7 @@ def render_task(
         "task_id": task.id,
         "status": task.state.value,
         "queue": render_place(place),
-        "model": task.model.value,
+        "model": task.model,
         "audio_url": audio_url,
         "audio_urls": urls,
         "image_url": audio_url,
@@ -63,11 +68,24 @@ def render_quote(quote: Quote) -> dict[str, Any]:
         "refusal": None
         if refusal is None
         else {"code": refusal.code.value, "detail": refusal.detail, "retry_after_s": refusal.retry_after_s},
-        "model": task.model.value,
-        "plan": {"calls": quote.calls, "clips": task.spec.sample_count, "seconds": task.spec.duration_s},
+        "model": task.model,
+        "plan": render_plan(quote.plan),
         "price": render_price(task),
         "warnings": list(map(describe, quote.verdict.alerts)),
         "request": render_request(task),
+    }
+
+
+def render_plan(plan: Plan) -> dict[str, Any]:
+    """How a request would be served: a clip of several takes is joined from them."""
+    spec = plan.spec
+    return {
+        "calls": plan.calls,
+        "clips": spec.sample_count,
+        "takes_per_clip": spec.takes,
+        "seconds": spec.duration_s,
+        "format": plan.audio_format.value,
+        "bitrate_kbps": spec.bitrate_kbps or DEFAULT_BITRATE_KBPS.get(plan.audio_format),
     }
 
 
@@ -83,6 +101,11 @@ def render_output(clip: Clip, link: SignedUrl) -> dict[str, Any]:
         "channels": clip.channels,
         "seed": clip.seed,
         "sha256": clip.sha256,
+        "peak_dbfs": clip.peak_dbfs,
+        "loudness_lufs": clip.loudness_lufs,
+        "waveform": list(clip.waveform),
+        "text": clip.text,
+        "plan": orjson.loads(clip.steps),
     }
 
 
@@ -109,6 +132,12 @@ def render_request(task: Task) -> dict[str, Any]:
         asked["negative_prompt"] = spec.negative_prompt
     if spec.seed is not None:
         asked["seed"] = spec.seed
+    if spec.audio_format is not None:
+        asked["outputFormat"] = spec.audio_format.value
+    if spec.bitrate_kbps is not None:
+        asked["bitrateKbps"] = spec.bitrate_kbps
+    if spec.loudness_lufs is not None:
+        asked["loudnessLufs"] = spec.loudness_lufs
     if task.webhook_url is not None:
         asked["webhook_url"] = task.webhook_url
     return asked

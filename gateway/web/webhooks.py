@@ -11,8 +11,9 @@ from starlette.types import Scope as RequestScope
 
 from gateway.errors import ErrorCode, FieldError, InvalidRequest, NotFound
 from gateway.messages import Delivery, DeliveryState, Endpoint, Try
-from gateway.model import Act, Scope, format_time
+from gateway.model import Act, Scope
 from gateway.ports import Clock
+from gateway.units import format_time
 from gateway.web.answers import answer, nothing
 from gateway.web.bodies import read_json, read_json_or_nothing
 from gateway.web.callers import Callers

@@ -15,7 +15,8 @@ import orjson
 from gateway.db import deliveries, webhooks
 from gateway.db.engine import Tx
 from gateway.messages import Delivery, DeliveryState, Endpoint, EventType
-from gateway.model import Task, TaskState, format_time, format_usd
+from gateway.model import Task, TaskState
+from gateway.units import format_time, format_usd
 
 #: Standard Webhooks asks for less, so that any receiver takes it.
 BODY_LIMIT_BYTES = 20_000

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from statistics import quantiles
 
 from gateway.db.engine import Database
-from gateway.model import ModelKind, MusicSpec, Route, Task, TaskState
+from gateway.families.lyria2 import LYRIA2
+from gateway.model import MusicSpec, Route, Task, TaskState
 from gateway.tasks.admission import Admitted, Defaults, admit
 from tests.bench.report import Aim, Section, Series, ratio
 from tests.bench.rounds import Bench
@@ -144,7 +145,7 @@ class _Side:
             tenant_id=f"ten_{100000 + owner}",
             key_id=f"key_{100000 + owner}",
             route=Route.LYRIA,
-            model=ModelKind.LYRIA2,
+            model=LYRIA2,
             state=TaskState.QUEUED,
             spec=MusicSpec("slow piano"),
             metadata={},

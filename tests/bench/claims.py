@@ -15,7 +15,8 @@ from statistics import quantiles
 from gateway.db import work
 from gateway.db.engine import Database, Tx
 from gateway.db.work import Lease
-from gateway.model import Deployment, ModelKind
+from gateway.families.lyria2 import LYRIA2
+from gateway.model import Deployment
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.claiming import Claimer
 from gateway.tasks.pipeline import Begun
@@ -116,7 +117,7 @@ def _section(
 
 @asynccontextmanager
 async def _filled(bench: Bench, store: Store, contents: Contents) -> AsyncIterator[_Side]:
-    deployment = Deployment("lyria", ModelKind.LYRIA2, "p", "l", None, 60_000, 60_000, rpm=10**9)
+    deployment = Deployment("lyria", LYRIA2, "p", "l", None, 60_000, 60_000, rpm=10**9)
     names = itertools.count()
 
     def open_call(tx: Tx, lease: Lease, room: Room | None) -> Begun:

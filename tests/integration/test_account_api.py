@@ -11,7 +11,8 @@ import pytest
 
 from gateway.bootstrap.services import Services
 from gateway.db import work
-from gateway.model import AudioFormat, BudgetWindow, KeyMode, ModelKind, Scope
+from gateway.families.lyria2 import LYRIA2
+from gateway.model import AudioFormat, BudgetWindow, KeyMode, Scope
 from gateway.settings import Settings
 from gateway.web.account import AccountApi
 from tests.api import BASE_URL, Caller, checked_client, make_apis, make_app, make_caller
@@ -242,15 +243,17 @@ async def test_models_are_told_with_routes_lengths_and_prices(caller: Caller) ->
         "routes": [
             {"path": "/api/music_generate", "chosen": True, "seconds": {"min": 1, "max": 300, "default": 30}}
         ],
-        "formats": ["wav"],
+        "formats": ["wav", "flac", "mp3", "ogg", "opus"],
+        "native_format": "wav",
         "samples": {"min": 1, "max": 4},
         "seed": {"min": 0, "max": 4_294_967_295},
         "negative_prompt": True,
+        "take_max_seconds": 300,
         "price_per_clip": {"currency": "USD", "micros": 0, "usd": "0.00"},
         "emulated": True,
     }
     assert lyria["routes"] == [
-        {"path": "/api/music_generate", "chosen": False, "seconds": {"min": 1, "max": 32, "default": 30}},
+        {"path": "/api/music_generate", "chosen": False, "seconds": {"min": 1, "max": 300, "default": 30}},
         {
             "path": "/api/music_generate_lyria",
             "chosen": True,
@@ -275,7 +278,7 @@ async def test_a_test_key_pays_nothing_for_what_an_emulator_makes(caller: Caller
 
 @pytest.mark.parametrize("whose", ["tenant", "key"])
 async def test_what_may_not_be_used_is_left_out(caller: Caller, whose: str) -> None:
-    allowed = (ModelKind.LYRIA2.value,)
+    allowed = (LYRIA2,)
     if whose == "tenant":
         await caller.services.tenants.update(ACT, caller.tenant_id, allowed_models=allowed)
     narrow = await with_key(caller, allowed_models=allowed)
@@ -286,8 +289,17 @@ async def test_what_may_not_be_used_is_left_out(caller: Caller, whose: str) -> N
     assert quote.json()["model"] == "lyria-002"
 
 
-async def test_whoever_may_have_no_format_that_is_made_is_offered_nothing(caller: Caller) -> None:
+async def test_whoever_may_have_some_formats_is_offered_those(caller: Caller) -> None:
     await caller.services.tenants.update(ACT, caller.tenant_id, allowed_formats=(AudioFormat.OPUS.value,))
+    assert {tuple(model["formats"]) for model in (await look(caller, "/api/models"))["models"]} == {("opus",)}
+    refused = await caller.post("/api/music_generate_lyria", json={"prompt": "slow piano"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed")
+    assert "outputFormat may be: opus" in refused.json()["detail"]
+    assert (await caller.ask_lyria(outputFormat="opus"))["status"] == "queued"
+
+
+async def test_whoever_may_have_no_format_at_all_is_offered_nothing(caller: Caller) -> None:
+    await caller.services.tenants.update(ACT, caller.tenant_id, allowed_formats=())
     assert (await look(caller, "/api/models"))["models"] == []
 
 

@@ -11,7 +11,8 @@ from gateway.bootstrap.services import Services
 from gateway.db import archive, work
 from gateway.db.engine import Database, Tx
 from gateway.errors import ErrorCode, NotFound, Unavailable
-from gateway.model import EntryKind, ModelKind, Place, Task, TaskState
+from gateway.families.musicgen import MUSICGEN
+from gateway.model import EntryKind, Place, Task, TaskState
 from gateway.settings import Settings
 from gateway.tasks.archive import TaskArchive, TaskFilter
 from tests.emulator import RunningEmulator
@@ -75,7 +76,7 @@ async def test_tasks_of_one_moment_are_paged_without_loss(
 async def test_each_question_narrows_the_list(desk: TaskArchive, database: Database) -> None:
     key, other = await keep_key(database), await keep_key(database)
     first = await keep_task(database, key, state=TaskState.FAILED, created_at_ms=NOW_MS)
-    second = await keep_task(database, key, model=ModelKind.MUSICGEN, created_at_ms=NOW_MS + 1)
+    second = await keep_task(database, key, model=MUSICGEN, created_at_ms=NOW_MS + 1)
     third = await keep_task(database, other, created_at_ms=NOW_MS + 2)
     for wanted, expected in (
         (TaskFilter(tenant_id=key.tenant_id), [second, first]),
@@ -83,7 +84,7 @@ async def test_each_question_narrows_the_list(desk: TaskArchive, database: Datab
         (TaskFilter(state=TaskState.FAILED), [first]),
         (TaskFilter(state=TaskState.QUEUED), [third, second]),
         (TaskFilter(state=TaskState.RUNNING), []),
-        (TaskFilter(model=ModelKind.MUSICGEN), [second]),
+        (TaskFilter(model=MUSICGEN), [second]),
         (TaskFilter(created_from_ms=NOW_MS + 1), [third, second]),
         (TaskFilter(created_before_ms=NOW_MS + 1), [first]),
         (TaskFilter(tenant_id=key.tenant_id, key_id=other.id), []),

@@ -20,7 +20,9 @@ from gateway.bootstrap.services import (
     open_services,
 )
 from gateway.errors import ConfigurationError, GatewayError, StorageError
-from gateway.model import KeyMode, ModelKind
+from gateway.families.lyria2 import LYRIA2
+from gateway.families.musicgen import MUSICGEN
+from gateway.model import KeyMode
 from gateway.settings import Settings
 from gateway.storage.gcs import GcsStorage
 from gateway.storage.local import LocalStorage
@@ -137,7 +139,7 @@ async def test_missing_credentials_are_the_operators_to_mend(
 async def test_models_are_those_of_the_settings(settings: Settings) -> None:
     async with open_services(settings) as services:
         kinds = [deployment.kind for deployment in services.tasks._catalog.deployments]
-    assert kinds == [ModelKind.MUSICGEN, ModelKind.LYRIA2]
+    assert kinds == [MUSICGEN, LYRIA2]
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_an_update_says_that_it_was_made(acme: TenantShell) -> None:
         (["--weight", "none"], "--weight"),
         (["--retention-days", "-1"], "--retention-days"),
         (["--start-within", "soon"], "'soon' is not a duration"),
-        (["--model", "lyria-9"], "'lyria-9' is not one of 'lyria-002', 'musicgen'"),
+        (["--model", "lyria-9"], "'lyria-9' is not one of 'musicgen', 'lyria-3-clip-preview'"),
         (["--format", "aac"], "'aac' is not one of 'wav', 'flac', 'mp3', 'ogg', 'opus'"),
         (["--warn-at", "0"], "--warn-at"),
         (["--warn-at", "101"], "--warn-at"),

@@ -83,7 +83,7 @@ async def test_an_answer_that_was_lost_may_cost_all_that_was_asked(shop: Worksho
 
 
 async def test_audio_that_could_not_be_stored_was_made(shop: Workshop) -> None:
-    shop.pipeline._storage = FailingStorage(shop.services.storage, failures=999)
+    shop.use(storage=FailingStorage(shop.services.storage, failures=999))
     task = await shop.finish(await shop.submit(sample_count=2))
     assert await costs(shop, task) == [("unknown", 2)]
 

@@ -112,7 +112,7 @@ async def test_it_is_the_model_that_a_live_key_would_get(
     shop: Workshop, studio: RunningEmulator, model: str
 ) -> None:
     task = await shop.finish(await shop.submit(route=Route.STANDARD, model=model, duration_s=1))
-    assert (task.state, task.model.value) == (TaskState.SUCCEEDED, model)
+    assert (task.state, task.model) == (TaskState.SUCCEEDED, model)
     assert [call["model"] for call in studio.calls()["calls"]] == [model]
 
 

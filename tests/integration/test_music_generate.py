@@ -168,11 +168,13 @@ async def test_a_preference_nobody_knows_is_ignored(caller: Caller) -> None:
         ({"prompt": "x", "durationSeconds": 41.5}, "durationSeconds", "wrong_type"),
         ({"prompt": "x", "tempo": 120}, "tempo", "unknown_field"),
         ({"prompt": "x", "model": "lyria-999"}, "model", "unknown_model"),
-        (
-            {"prompt": "x", "model": "lyria-002", "durationSeconds": 33},
-            "durationSeconds",
-            "too_long_for_model",
-        ),
+        ({"prompt": "x", "durationSeconds": 301}, "durationSeconds", "out_of_range"),
+        ({"prompt": "x", "outputFormat": "aac"}, "outputFormat", "unknown_value"),
+        ({"prompt": "x", "outputFormat": "wav", "bitrateKbps": 128}, "bitrateKbps", "not_for_format"),
+        ({"prompt": "x", "outputFormat": "mp3", "bitrateKbps": 100}, "bitrateKbps", "unknown_value"),
+        ({"prompt": "x", "loudnessLufs": 0}, "loudnessLufs", "out_of_range"),
+        ({"prompt": "x", "loudnessLufs": True}, "loudnessLufs", "wrong_type"),
+        ({"prompt": "тихая музыка"}, "prompt", "language_unsupported"),
         ({"body": {"prompt": "x"}}, "body", "wrapped"),
     ],
 )

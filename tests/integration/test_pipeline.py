@@ -288,9 +288,9 @@ async def test_the_standard_route_cuts_lyria_to_length(shop: Workshop) -> None:
     assert clip.size_bytes == shop.file(clip.object_name).stat().st_size
 
 
-async def test_the_standard_route_on_lyria_refuses_more_than_it_gives(shop: Workshop) -> None:
-    with pytest.raises(InvalidRequest, match="at most 32 seconds"):
-        await shop.submit(route=Route.STANDARD, model="lyria-002", duration_s=33)
+async def test_what_no_model_can_do_leaves_no_trace(shop: Workshop) -> None:
+    with pytest.raises(InvalidRequest, match="write it in English"):
+        await shop.submit(route=Route.STANDARD, model="lyria-002", prompt="Спокойное пианино")
     assert await shop.rows("SELECT 1 FROM tasks") == []
 
 

@@ -10,12 +10,13 @@ import pytest
 from gateway.db import deployments
 from gateway.db.deployments import Health
 from gateway.db.lines import Lane
-from gateway.model import ModelKind, TaskState
+from gateway.families.lyria2 import LYRIA2
+from gateway.model import TaskState
 from gateway.settings import Settings
 from tests.emulator import RunningEmulator
 from tests.workshop import Workshop, open_workshop
 
-LIVE = Lane(ModelKind.LYRIA2, test=False)
+LIVE = Lane(LYRIA2, test=False)
 POOL = """
 deployments:
   - {name: one, model: lyria-002, project: p, location: us-central1}

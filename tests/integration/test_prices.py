@@ -57,7 +57,14 @@ async def test_a_quote_tells_plan_and_price(payer: Caller) -> None:
         "admitted": True,
         "refusal": None,
         "model": "lyria-002",
-        "plan": {"calls": 2, "clips": 2, "seconds": None},
+        "plan": {
+            "calls": 2,
+            "clips": 2,
+            "takes_per_clip": 1,
+            "seconds": None,
+            "format": "wav",
+            "bitrate_kbps": None,
+        },
         "price": {"currency": "USD", "micros": 150_000, "usd": "0.15", "charged_micros": None},
         "warnings": ["100 % of the month budget is used: $0.15 of $0.15 is spent or held."],
         "request": {"prompt": "slow piano", "sampleCount": 2, "seed": 7},
@@ -66,7 +73,14 @@ async def test_a_quote_tells_plan_and_price(payer: Caller) -> None:
 
 async def test_the_standard_route_quotes_too(caller: Caller) -> None:
     told = await quote(caller, "/api/music_generate", sampleCount=3, model="lyria-002")
-    assert told["plan"] == {"calls": 1, "clips": 3, "seconds": 30}
+    assert told["plan"] == {
+        "calls": 1,
+        "clips": 3,
+        "takes_per_clip": 1,
+        "seconds": 30,
+        "format": "wav",
+        "bitrate_kbps": None,
+    }
     assert told["price"]["micros"] == 3 * CLIP
     assert told["request"]["durationSeconds"] == 30
 

@@ -12,14 +12,16 @@ from gateway.db.engine import Database, Tx
 from gateway.db.lines import Lane
 from gateway.db.queueview import LinePlace, QueueState
 from gateway.db.work import AttemptEnd
-from gateway.model import ApiKey, ModelKind, Task, TaskState, TenantStatus
+from gateway.families.lyria2 import LYRIA2
+from gateway.families.musicgen import MUSICGEN
+from gateway.model import ApiKey, Task, TaskState, TenantStatus
 from gateway.tasks.forecast import QueuePlace
 from gateway.tasks.queueview import QueueView
 from tests.clock import SetClock
 from tests.factories import NOW_MS, a_deployment, a_task, keep_key, keep_task, keep_tenant
 from tests.queueing import claim_next
 
-LIVE = Lane(ModelKind.LYRIA2, test=False)
+LIVE = Lane(LYRIA2, test=False)
 DEPLOYMENT = a_deployment()
 
 
@@ -78,13 +80,13 @@ async def test_a_line_is_what_one_tenant_has_waiting_for_one_model_in_one_mode(d
     tenant = await keep_tenant(database, weight=3, max_concurrent=2)
     key = await keep_key(database, tenant)
     await keep_tasks(database, key, 2)
-    await keep_task(database, key, model=ModelKind.MUSICGEN)
+    await keep_task(database, key, model=MUSICGEN)
     await keep_task(database, key, test=True)
     state = await look(database)
     assert {(line.lane, line.waiting) for line in state.lines} == {
         (LIVE, 2),
-        (Lane(ModelKind.MUSICGEN, test=False), 1),
-        (Lane(ModelKind.LYRIA2, test=True), 1),
+        (Lane(MUSICGEN, test=False), 1),
+        (Lane(LYRIA2, test=True), 1),
     }
     assert {(line.weight, line.max_concurrent, line.active) for line in state.lines} == {(3, 2, True)}
 
@@ -255,7 +257,7 @@ async def test_a_tenant_busy_with_another_model_waits_for_those_who_run_less(
     database: Database, clock: SetClock
 ) -> None:
     key, other = await keep_key(database), await keep_key(database)
-    elsewhere = await keep_task(database, key, model=ModelKind.MUSICGEN)
+    elsewhere = await keep_task(database, key, model=MUSICGEN)
     await start(database, elsewhere, deployment="musicgen")
     mine = await keep_task(database, key)
     await keep_task(database, other)

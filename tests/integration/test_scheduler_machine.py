@@ -25,6 +25,9 @@ from gateway.db import deployments, work
 from gateway.db.deployments import Health
 from gateway.db.engine import Tx
 from gateway.db.work import AttemptEnd, Lease
+from gateway.families.lyria2 import LYRIA2
+from gateway.families.musicgen import MUSICGEN
+from gateway.families.registry import KINDS
 from gateway.model import ApiKey, ModelKind, TaskState
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.claiming import Claimer
@@ -42,12 +45,12 @@ WEIGHTS = (1, 1, 3, 2)
 MOST = (None, 2, None, None)
 TENANTS = st.integers(0, len(WEIGHTS) - 1)
 # Mostly one, so that there is something to choose from.
-LANES = [(ModelKind.LYRIA2, True)] * 3 + [(kind, test) for kind in ModelKind for test in (False, True)]
+LANES = [(LYRIA2, True)] * 3 + [(kind, test) for kind in (LYRIA2, MUSICGEN) for test in (False, True)]
 # Of the second model there are two deployments, one of them small.
 DEPLOYMENTS = (
-    a_deployment(ModelKind.LYRIA2, name="lyria", concurrency=3),
-    a_deployment(ModelKind.MUSICGEN, name="small", rpm=2),
-    a_deployment(ModelKind.MUSICGEN, name="large", concurrency=2, weight=3),
+    a_deployment(LYRIA2, name="lyria", concurrency=3),
+    a_deployment(MUSICGEN, name="small", rpm=2),
+    a_deployment(MUSICGEN, name="large", concurrency=2, weight=3),
 )
 
 
@@ -104,7 +107,7 @@ class Reference:
         return sum(task.tenant == tenant and task.state == "running" for task in self.tasks)
 
     def free(self, now_ms: int) -> dict[ModelKind, list[str]]:
-        found: dict[ModelKind, list[str]] = {kind: [] for kind in ModelKind}
+        found: dict[ModelKind, list[str]] = {kind: [] for kind in KINDS}
         going = {task.id for task in self.tasks if task.state == "running"}
         for each in DEPLOYMENTS:
             mine = [(task_id, at_ms) for task_id, name, at_ms in self.calls if name == each.name]
@@ -144,7 +147,7 @@ class Reference:
         share = Fraction(self.running(task.tenant), WEIGHTS[task.tenant])
         model, test = task.lane
         tag = self.tags[task.tenant, task.lane].next
-        return share, tag, oldest.made_at_ms, task.tenant, model.value, test
+        return share, tag, oldest.made_at_ms, task.tenant, model, test
 
 
 class SchedulerMachine(RuleBasedStateMachine):

@@ -11,7 +11,8 @@ from gateway.bootstrap.services import Services, open_services
 from gateway.db import work
 from gateway.db.engine import Tx
 from gateway.errors import ErrorCode, InvalidRequest, LimitReached, NotFound, Unavailable
-from gateway.model import ModelKind, MusicSpec, Principal, Route, Task, TaskError, TaskState
+from gateway.families.lyria2 import LYRIA2
+from gateway.model import MusicSpec, Principal, Route, Task, TaskError, TaskState
 from gateway.settings import Settings
 from gateway.tasks import snapshots
 from gateway.tasks.catalog import Catalog
@@ -67,7 +68,7 @@ async def test_a_request_becomes_a_queued_task(
         tenant_id=principal.tenant_id,
         key_id=principal.key_id,
         route=Route.LYRIA,
-        model=ModelKind.LYRIA2,
+        model=LYRIA2,
         state=TaskState.QUEUED,
         spec=MusicSpec("slow piano", 3, "drums", 7),
         metadata={"project": "spring"},
@@ -108,7 +109,7 @@ async def test_the_deadline_runs_from_acceptance(
     [
         replace(LYRIA, model="suno"),
         replace(LYRIA, model="musicgen"),
-        replace(LYRIA, route=Route.STANDARD, model="lyria-002", spec=MusicSpec("x", duration_s=33)),
+        replace(LYRIA, route=Route.STANDARD, model="lyria-002", spec=MusicSpec("x", bitrate_kbps=64)),
     ],
 )
 async def test_what_no_model_here_can_do_leaves_no_trace(

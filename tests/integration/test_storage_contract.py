@@ -268,3 +268,18 @@ async def test_check_passes_when_all_is_well(store: Store):
 async def test_many_callers_of_one_link_get_the_same(store: Store):
     links = await asyncio.gather(*(store.storage.signed_url(NAME) for _ in range(20)))
     assert len(set(links)) == 1
+
+
+@pytest.mark.parametrize("size", [1, 256 * KIB, 3_333_333])
+async def test_what_was_stored_is_read_back_in_blocks(store: Store, size: int):
+    data = random.Random(size).randbytes(size)
+    await store.put(NAME, data)
+    blocks = [block async for block in store.storage.read(NAME)]
+    assert b"".join(blocks) == data
+    assert max(map(len, blocks)) <= 256 * KIB
+
+
+async def test_reading_what_is_not_there_is_told(store: Store):
+    with pytest.raises(StorageError):
+        async for _ in store.storage.read(NAME):
+            pass

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from gateway.bootstrap.services import Services, open_services
 from gateway.model import Clip, MusicSpec, Route, Task, TaskState
 from gateway.settings import Settings
-from gateway.tasks.spool import Spools
+from gateway.tasks.scratch import LEAST_FREE_BYTES, Scratch
 from gateway.tasks.submission import Submission
 from tests.emulator import RunningEmulator
 from tests.eventually import eventually
@@ -36,7 +37,7 @@ async def shop(settings: Settings, emulator: RunningEmulator) -> AsyncIterator[W
 
 def break_storage(shop: Workshop, failures: int, **how: Any) -> FailingStorage:
     storage = FailingStorage(shop.services.storage, failures, **how)
-    shop.pipeline._storage = storage
+    shop.use(storage=storage)
     return storage
 
 
@@ -49,7 +50,7 @@ def assert_nothing_else(shop: Workshop, task: Task) -> None:
     """Nothing but the task's clips is anywhere."""
     assert shop.stored() == sorted(f"{clip.object_name.rpartition('/')[2]}.object" for clip in task.clips)
     assert shop.unfinished() == []
-    assert shop.pipeline._spools.used_bytes == 0
+    assert shop.pipeline._tools.scratch.used_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -141,26 +142,38 @@ async def test_a_call_that_was_cut_loses_no_clip_that_came(shop: Workshop) -> No
     assert_nothing_else(shop, task)
 
 
-async def test_a_full_disk_is_in_nobodys_way(
-    shop: Workshop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("full", ["no directory", "as much as may be"])
+async def test_nothing_is_asked_for_that_there_is_no_room_for(
+    shop: Workshop, tmp_path: Path, full: str
 ) -> None:
+    """It would be paid for, and lost."""
     (tmp_path / "file").write_text("no directory can be here")
-    shop.pipeline._spools = Spools(tmp_path / "file" / "spool", 1 << 30)
-    task = await shop.finish(await shop.submit(sample_count=4))
-    assert (task.state, len(task.clips), shop.paid()) == (TaskState.SUCCEEDED, 4, 1)
-    assert caplog.text.count("audio cannot be put aside") == 1
+    room = shop.pipeline._tools.scratch
+    if full == "no directory":
+        shop.use(scratch=Scratch(tmp_path / "file" / "spool", 1 << 30))
+    else:
+        shop.use(scratch=Scratch(tmp_path / "spool", LEAST_FREE_BYTES - 1))
+    task = await shop.submit(sample_count=2)
+    assert await shop.step(task) is TaskState.QUEUED
+    assert (shop.emulator.calls()["received"], await shop.attempts()) == (0, [])
+    shop.use(scratch=room)
+    shop.clock.advance(max(0.0, await shop.pause_s(task)))
+    assert await shop.step(task) is TaskState.SUCCEEDED
 
 
-async def test_without_a_spool_only_what_storage_missed_is_paid_for_again(shop: Workshop) -> None:
-    shop.pipeline._spools = Spools(Path("nowhere"), 0)
-    break_storage(shop, 1, only="/1-")
-    task = await shop.finish(await shop.submit(sample_count=3))
-    assert [clip.index for clip in task.clips] == [0, 1, 2]
-    assert shop.calls("sample_count") == [3, 1]
-    assert await shop.attempts() == [
-        ("unknown", "unknown", "storage_failed", 2),
-        ("succeeded", None, None, 1),
-    ]
+async def test_a_disk_that_fills_up_meanwhile_loses_what_does_not_fit(shop: Workshop, tmp_path: Path) -> None:
+    shop.emulator.settings(lyria_seconds=LONG_S)
+    small = Scratch(tmp_path / "spool", 1 << 30)
+    shop.use(scratch=small)
+    task = await shop.submit(sample_count=2)
+    # Room for the first clip, and not for the second.
+    small._limit_bytes, small.trouble = 3_000_000, lambda: None
+    assert await shop.step(task) is TaskState.QUEUED
+    assert await shop.attempts() == [("unknown", "unknown", "storage_failed", 1)]
+    small._limit_bytes = 1 << 30
+    task = await shop.finish_now(task)
+    assert [clip.index for clip in task.clips] == [0, 1]
+    assert shop.calls("sample_count") == [2, 1]
     assert_nothing_else(shop, task)
 
 
@@ -181,7 +194,8 @@ async def a_worker(settings: Settings) -> AsyncIterator[tuple[Services, Look]]:
     hasty = settings.model_copy(update={"grace_s": 0.0, "lease_s": 1.0})
     async with open_services(hasty) as services:
         storage = FailingStorage(services.storage, FOR_EVER, only="/1-")
-        services.runner._pipeline._storage = storage
+        pipeline = services.runner._pipeline
+        pipeline._tools = replace(pipeline._tools, storage=storage)
         services.runner.start()
         principal, _ = await a_caller(services.database)
         spec = MusicSpec("slow piano", sample_count=2)
@@ -205,7 +219,7 @@ async def test_a_worker_that_drains_keeps_what_is_stored_and_leaves_nothing_else
     async with a_worker(settings) as (services, look):
         await services.drain()
         assert files_in(settings) == (["0-"], [])
-        assert services.runner._pipeline._spools.used_bytes == 0
+        assert services.runner._pipeline._tools.scratch.used_bytes == 0
         task = await look()
         assert (task.state, [clip.index for clip in task.clips]) == (TaskState.QUEUED, [0])
     assert emulator.calls()["paid"] == 1
@@ -220,7 +234,7 @@ async def test_a_worker_that_lost_its_lease_leaves_nothing_unfinished(
         )
         await eventually(lambda: not services.runner._active)
         assert files_in(settings)[1] == []
-        assert services.runner._pipeline._spools.used_bytes == 0
+        assert services.runner._pipeline._tools.scratch.used_bytes == 0
     assert emulator.calls()["paid"] == 1
 
 

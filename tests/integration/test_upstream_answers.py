@@ -10,11 +10,10 @@ import httpx
 import pytest
 
 from gateway.errors import AttemptFault, ErrorCode, StorageError, UpstreamError
-from gateway.model import ModelKind, MusicSpec
+from gateway.families.lyria2 import LYRIA2
+from gateway.model import MusicSpec
 from gateway.ports import ModelReply
 from gateway.upstream import faults
-from gateway.upstream.lyria2 import Lyria2
-from gateway.upstream.musicgen import MusicGen
 from tests.clock import SetClock
 from tests.vertexstub import (
     LYRIA,
@@ -32,6 +31,8 @@ from tests.vertexstub import (
     failure,
     generate,
     http,
+    lyria2,
+    musicgen,
     prediction,
     start_stub,
     two_clips,
@@ -71,7 +72,7 @@ async def test_a_whole_answer_is_delivered_in_any_chunks(stub, transport, notes,
         ],
         "model": "m",
     }
-    assert notes.seen == [(ModelKind.LYRIA2, "ok", 0.0, len(body))]
+    assert notes.seen == [(LYRIA2, "ok", 0.0, len(body))]
 
 
 async def test_large_clips_arrive_whole_and_in_large_blocks(stub, transport):
@@ -106,7 +107,7 @@ async def test_an_answer_that_only_claims_to_be_compressed_is_broken(stub):
 async def test_a_connection_serves_one_call_after_another(stub, transport):
     stub.will_say(http(two_clips()), http(two_clips()))
     async with a_client(stub.url, transport) as client:
-        model = Lyria2(client)
+        model = lyria2(client)
         (call,) = model.calls(TWO, [0, 1])
         for _ in range(2):
             assert (await model.generate(LYRIA, call, Sinks(), deadline_s=20)).delivered == 2
@@ -134,7 +135,7 @@ async def test_an_answer_cut_at_any_byte_delivers_the_clips_that_were_whole(stub
     strings = [base64.b64encode(audio(n)) + b'"' for n in (0, 1)]
     ends = [body.index(string) + len(string) for string in strings]
     async with a_client(stub.url, transport) as client:
-        model = Lyria2(client)
+        model = lyria2(client)
         (call,) = model.calls(TWO, [0, 1])
         for cut in range(len(body)):
             stub.will_say(Say(http(body[:cut], length=len(body)), then_close=True))
@@ -256,7 +257,7 @@ async def test_a_seeded_batch_with_a_hole_keeps_each_clip_at_its_seed(stub):
         http(answer_body(prediction(audio(0)), {"error": {"message": "No."}}, prediction(audio(2))))
     )
     async with a_client(stub.url) as client:
-        model = MusicGen(client)
+        model = musicgen(client)
         (call,) = model.calls(MusicSpec("p", sample_count=4, seed=5), [1, 2, 3])
         reply = await model.generate(MUSICGEN, call, sinks, deadline_s=20)
     assert sinks.finished == {1: audio(0), 3: audio(2)}

@@ -14,8 +14,6 @@ import pytest
 from gateway.errors import AttemptFault, ErrorCode, UpstreamError
 from gateway.upstream import faults
 from gateway.upstream.client import ERROR_BODY_LIMIT_BYTES, VertexClient
-from gateway.upstream.lyria2 import Lyria2
-from gateway.upstream.musicgen import MusicGen
 from tests.clock import SetClock
 from tests.vertexstub import (
     LYRIA,
@@ -36,6 +34,8 @@ from tests.vertexstub import (
     failure,
     generate,
     http,
+    lyria2,
+    musicgen,
     prediction,
     start_stub,
     two_clips,
@@ -84,7 +84,7 @@ async def test_without_a_token_none_is_sent(stub):
 async def test_what_is_no_traceparent_is_not_passed_on(stub, trace):
     stub.will_say(http(two_clips()))
     async with a_client(stub.url) as client:
-        model = Lyria2(client)
+        model = lyria2(client)
         (call,) = model.calls(TWO, [0, 1])
         await model.generate(LYRIA, call, Sinks(), deadline_s=20, traceparent=trace)
     assert "traceparent" not in stub.requests[0].headers
@@ -115,7 +115,7 @@ async def test_what_is_no_traceparent_is_not_passed_on(stub, trace):
 )
 async def test_lyria_gets_either_a_seed_or_a_count(stub, spec, bodies):
     async with a_client(stub.url) as client:
-        model = Lyria2(client)
+        model = lyria2(client)
         for call in model.calls(spec, range(spec.sample_count)):
             stub.will_say(http(two_clips()))
             await model.generate(LYRIA, call, Sinks(), deadline_s=20)
@@ -133,7 +133,7 @@ async def test_lyria_gets_either_a_seed_or_a_count(stub, spec, bodies):
 async def test_musicgen_gets_length_count_and_seed_at_its_endpoint(stub, spec, parameters):
     stub.will_say(http(two_clips()))
     async with a_client(stub.url) as client:
-        model = MusicGen(client)
+        model = musicgen(client)
         (call,) = model.calls(replace(spec, negative_prompt="drums"), [0, 1])
         reply = await model.generate(MUSICGEN, call, Sinks(), deadline_s=20)
     assert reply.delivered == 2
@@ -211,7 +211,7 @@ async def test_a_refused_connection_was_never_sent(transport, notes):
 async def test_a_full_pool_was_never_sent(stub):
     stub.will_say(Say(b"", then_hang=True))
     async with a_client(stub.url, a_transport(max_connections=1), connect_timeout_s=0.05) as client:
-        model = Lyria2(client)
+        model = lyria2(client)
         (call,) = model.calls(ONE, [0])
         first = asyncio.create_task(model.generate(LYRIA, call, Sinks(), deadline_s=20))
         await stub.heard.wait()
@@ -225,7 +225,7 @@ async def test_a_full_pool_was_never_sent(stub):
 async def test_a_deadline_that_ends_before_there_is_a_connection_was_never_sent(stub):
     stub.will_say(Say(b"", then_hang=True))
     async with a_client(stub.url, a_transport(max_connections=1)) as client:
-        model = Lyria2(client)
+        model = lyria2(client)
         (call,) = model.calls(ONE, [0])
         first = asyncio.create_task(model.generate(LYRIA, call, Sinks(), deadline_s=20))
         await stub.heard.wait()
@@ -251,7 +251,7 @@ async def test_an_address_that_may_change_is_asked_for_before_each_call(stub):
             return addresses.pop(0)
 
         async with a_client("http://never.example", locate=locate) as client:
-            model = Lyria2(client)
+            model = lyria2(client)
             (call,) = model.calls(TWO, [0, 1])
             for _ in range(2):
                 assert (await model.generate(LYRIA, call, Sinks(), deadline_s=20)).delivered == 2
@@ -284,7 +284,7 @@ async def test_a_token_that_cannot_be_sent_is_the_operators_mistake_and_is_not_t
 
 async def test_a_deployment_that_cannot_be_addressed_is_the_operators_mistake(stub):
     async with a_client(stub.url) as client:
-        model = Lyria2(client)
+        model = lyria2(client)
         (call,) = model.calls(ONE, [0])
         with pytest.raises(UpstreamError) as caught:
             await model.generate(replace(LYRIA, location="evil.example/"), call, Sinks(), deadline_s=20)
@@ -298,7 +298,7 @@ async def test_trouble_with_tokens_passes_through(stub, notes):
             raise faults.misconfigured("no credentials")
 
     async with httpx.AsyncClient() as client:
-        model = Lyria2(VertexClient(client, NoTokens(), stub.url, SetClock(), observer=notes))
+        model = lyria2(VertexClient(client, NoTokens(), stub.url, SetClock(), observer=notes))
         (call,) = model.calls(ONE, [0])
         with pytest.raises(UpstreamError, match="operator"):
             await model.generate(LYRIA, call, Sinks(), deadline_s=20)

@@ -1,43 +1,36 @@
 """Our reading of Vertex AI against the emulator's, which shares no code with it: every kind of trouble."""
 
+import tempfile
 from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.audio.sound import Undecodable, open_sound
+from gateway.audio.survey import look_at
 from gateway.errors import AttemptFault, ErrorCode, UpstreamError
 from gateway.model import MusicSpec
 from gateway.ports import ModelReply
-from gateway.tasks.wav import WavError, WavProbe
 from gateway.upstream import faults
 from gateway.upstream.client import VertexClient
-from gateway.upstream.lyria2 import Lyria2
-from gateway.upstream.musicgen import MusicGen
 from tests.emulator import RunningEmulator
-from tests.vertexstub import LYRIA, MUSICGEN, RecordingSink, Sinks, a_client
+from tests.vertexstub import LYRIA, MUSICGEN, RecordingSink, Sinks, a_client, lyria2, musicgen
 
 PROMPT = "A calm piano melody with soft strings in a large hall"
 TWO = MusicSpec(PROMPT, sample_count=2)
 
 
 class ProbingSink(RecordingSink):
-    """Refuses what is no WAV, as the sinks of tasks do."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__(index)
-        self.probe = WavProbe()
-
-    async def write(self, block: bytes) -> None:
-        await super().write(block)
-        try:
-            self.probe.feed(block)
-        except WavError as error:
-            raise faults.bad_answer(str(error)) from error
+    """Refuses what is no audio, as what becomes of takes does."""
 
     async def finish(self) -> None:
-        try:
-            self.facts = self.probe.finish()
-        except WavError as error:
-            raise faults.bad_answer(str(error)) from error
+        with tempfile.TemporaryFile() as file:
+            file.write(self.sound)
+            file.flush()
+            try:
+                with open_sound(file.fileno()) as reader:
+                    self.facts = look_at(reader).facts
+            except Undecodable as error:
+                raise faults.bad_answer(str(error)) from error
         await super().finish()
 
 
@@ -54,13 +47,13 @@ async def client(emulator: RunningEmulator) -> AsyncIterator[VertexClient]:
 async def lyria(
     client: VertexClient, sinks: Sinks, spec: MusicSpec = TWO, deadline_s: float = 30
 ) -> ModelReply:
-    model = Lyria2(client)
+    model = lyria2(client)
     (call,) = model.calls(spec, range(spec.sample_count))
     return await model.generate(LYRIA, call, sinks, deadline_s=deadline_s)
 
 
-async def musicgen(client: VertexClient, sinks: Sinks, spec: MusicSpec) -> ModelReply:
-    model = MusicGen(client)
+async def own(client: VertexClient, sinks: Sinks, spec: MusicSpec) -> ModelReply:
+    model = musicgen(client)
     (call,) = model.calls(spec, range(spec.sample_count))
     return await model.generate(MUSICGEN, call, sinks, deadline_s=30)
 
@@ -75,7 +68,7 @@ async def test_lyria_delivers_what_was_asked_for(emulator, client):
 
 
 async def test_a_seeded_clip_is_the_same_whenever_it_is_asked_for(emulator, client):
-    model, sounds = Lyria2(client), []
+    model, sounds = lyria2(client), []
     for seed, index in ((7, 1), (8, 0)):
         (call,) = model.calls(MusicSpec(PROMPT, sample_count=2, seed=seed), [index])
         sinks = probing_sinks()
@@ -86,7 +79,7 @@ async def test_a_seeded_clip_is_the_same_whenever_it_is_asked_for(emulator, clie
 
 async def test_musicgen_makes_a_seeded_batch_of_a_chosen_length_in_one_call(emulator, client):
     sinks = probing_sinks()
-    reply = await musicgen(client, sinks, MusicSpec(PROMPT, sample_count=2, seed=7, duration_s=2))
+    reply = await own(client, sinks, MusicSpec(PROMPT, sample_count=2, seed=7, duration_s=2))
     assert reply.delivered == 2
     assert [sink.facts.duration_s for sink in sinks] == [2.0, 2.0]
     assert sinks.opened[0].sound != sinks.opened[1].sound
@@ -96,8 +89,8 @@ async def test_musicgen_makes_a_seeded_batch_of_a_chosen_length_in_one_call(emul
 async def test_the_second_clip_of_a_batch_can_be_had_alone(emulator, client):
     spec = MusicSpec(PROMPT, sample_count=2, seed=7, duration_s=1)
     batch, alone = probing_sinks(), probing_sinks()
-    await musicgen(client, batch, spec)
-    model = MusicGen(client)
+    await own(client, batch, spec)
+    model = musicgen(client)
     (call,) = model.calls(spec, [1])
     await model.generate(MUSICGEN, call, alone, deadline_s=30)
     assert alone.finished == {1: batch.finished[1]}

@@ -25,6 +25,7 @@ from gateway.accounts.usage import Query, Report, Row, UsageReports
 from gateway.db import accounts, ledger, tables, tasks, tenants
 from gateway.db.engine import Database, Tx
 from gateway.db.usage import Usage
+from gateway.families.registry import KINDS
 from gateway.model import ApiKey, Dimension, Entry, EntryKind, ModelKind, MusicSpec, Task, TaskState
 from tests.clock import SetClock
 from tests.databases import Store, copy_of_file, copy_of_template, open_store
@@ -108,7 +109,7 @@ def made(draw: st.DrawFn) -> Made:
     return Made(
         key=draw(st.integers(0, 3)),
         at_ms=draw(MOMENTS),
-        model=draw(st.sampled_from(ModelKind)),
+        model=draw(st.sampled_from(KINDS)),
         state=state,
         test=draw(st.booleans()) and draw(st.booleans()),
         asked=asked,
@@ -219,7 +220,7 @@ class Shop:
 
         for each in self.history:
             key = self.keys[each.key]
-            add(key.tenant_id, key.id, each.model.value, each.at_ms, usage_of(each))
+            add(key.tenant_id, key.id, each.model, each.at_ms, usage_of(each))
         for owner, at_ms, micros in self.adjustments:
             add(self.tenants[owner].id, None, None, at_ms, Usage(adjusted_micros=micros))
         return {group: used for group, used in found.items() if used != Usage()}

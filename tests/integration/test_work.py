@@ -15,7 +15,8 @@ from gateway.db.engine import Database, Tx
 from gateway.db.lines import Lane, Line
 from gateway.db.work import AttemptEnd, Lease
 from gateway.errors import Unavailable
-from gateway.model import TRANSITIONS, ModelKind, Task, TaskError, TaskState
+from gateway.families.lyria2 import LYRIA2
+from gateway.model import TRANSITIONS, Task, TaskError, TaskState
 from tests import queueing
 from tests.databases import Store, open_store
 from tests.factories import NOW_MS, a_clip, keep_key, keep_task, keep_tenant
@@ -96,7 +97,7 @@ async def test_a_claimed_task_is_running(database: Database) -> None:
     task = await keep_task(database, deadline_at_ms=NOW_MS + 5)
     lease = await claim(database, task, now_ms=NOW_MS + 1)
     expected = replace(task, state=TaskState.RUNNING, started_at_ms=NOW_MS + 1)
-    assert lease == Lease(expected, "mine", NOW_MS + 5, frozenset(), 0)
+    assert lease == Lease(expected, "mine", NOW_MS + 5, (), 0)
     assert await row(database, task) == expected
     assert await events(database, task) == [("running", "{}")]
 
@@ -174,7 +175,7 @@ async def test_queues_tell_who_waits_and_who_runs(database: Database) -> None:
     idle = await keep_key(database)
     await claim(database, await keep_task(database, idle))
     ((line, task_id),) = await database.read(queueing.in_turn)
-    lane = Lane(ModelKind.LYRIA2, test=False)
+    lane = Lane(LYRIA2, test=False)
     assert line == Line(lane, tenant.id, 2, True, 1, 500_000, waiting.created_at_ms)
     assert task_id == waiting.id
 
@@ -292,7 +293,7 @@ async def test_a_task_put_back_is_claimed_with_what_it_has(database: Database) -
     await begin_attempt(database, task, "a2")
     await expire(database, NOW_MS + LEASE_MS + 1)
     lease = await claim(database, task, token="next", now_ms=NOW_MS + LEASE_MS + 2)
-    assert lease.stored == {1}
+    assert lease.task.clips == (clip,)
     assert lease.attempts_spent == 2
     assert lease.task.attempt_count == 2
     assert lease.task.started_at_ms == NOW_MS  # when it first began
@@ -304,7 +305,7 @@ async def test_attempts_that_reached_no_model_are_not_spent(database: Database) 
     await claim(database, task)
     for number, fault in enumerate(["busy", "not_sent", "broken", "recitation", "unknown"]):
         await begin_attempt(database, task, f"a{number}")
-        end = AttemptEnd(f"a{number}", "failed", (), fault, "model_busy", 429, "{}")
+        end = AttemptEnd(f"a{number}", "failed", (), (), fault, "model_busy", 429, "{}")
         await database.write(lambda tx, end=end: work.end_attempt(tx, task.id, end, now_ms=NOW_MS))
     await requeue(database, task)
     lease = await claim(database, task)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.doomed import POINTS
+from tests.doomed import JOINING_POINTS, POINTS
 from tests.emulator import RunningEmulator
 from tests.httpstub import Answer, Call, start_stub
 from tests.running import RunningGateway, start_gateway
@@ -56,20 +56,46 @@ def key(doomed: RunningGateway) -> str:
 def test_a_task_survives_a_kill(
     point: str, doomed: RunningGateway, key: str, hook: Hook, emulator: RunningEmulator
 ) -> None:
+    task = killed_at(point, doomed, key, hook, {})
+    assert task["price"]["charged_micros"] == 60_000
+    # One call more than was needed at most: that of the process that died.
+    assert 1 <= emulator.calls()["paid"] <= 2
+    check(task, doomed, hook)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", JOINING_POINTS)
+def test_a_task_of_two_calls_survives_a_kill(
+    point: str, doomed: RunningGateway, key: str, hook: Hook, emulator: RunningEmulator
+) -> None:
+    """What was paid for before the process died is not paid for again."""
+    task = killed_at(point, doomed, key, hook, {"durationSeconds": 60, "outputFormat": "flac"})
+    assert task["price"]["charged_micros"] == 120_000
+    assert 2 <= emulator.calls()["paid"] <= 3
+    check(task, doomed, hook)
+    assert task["outputs"][0]["seconds"] == 60
+
+
+def killed_at(
+    point: str, doomed: RunningGateway, key: str, hook: Hook, request: dict[str, Any]
+) -> dict[str, Any]:
+    """The task, after its gateway was killed once and started again."""
     hook.told.clear()
     answers: list[dict[str, Any]] = []
     doomed.stop()
     doomed.start("tests.doomed", point)
-    caller = threading.Thread(target=ask_until_answered, args=(point, doomed, key, hook.url, answers))
+    body = {"prompt": "slow piano", "webhook_url": hook.url, **request}
+    caller = threading.Thread(target=ask_until_answered, args=(point, doomed, key, body, answers))
     caller.start()
     doomed.wait_until_killed()
     doomed.start()
     caller.join(PATIENCE_S)
     (task,) = answers
     assert (task["status"], len(task["outputs"])) == ("succeeded", 1)
-    assert task["price"]["charged_micros"] == 60_000
-    # One call more than was needed at most: that of the process that died.
-    assert 1 <= emulator.calls()["paid"] <= 2
+    return task
+
+
+def check(task: dict[str, Any], doomed: RunningGateway, hook: Hook) -> None:
     # Each task has one hold and one ending, of what it delivered.
     doomed.command("reconcile")
     check_audio(task)
@@ -77,11 +103,10 @@ def test_a_task_survives_a_kill(
 
 
 def ask_until_answered(
-    point: str, gateway: RunningGateway, key: str, webhook_url: str, answers: list[dict[str, Any]]
+    point: str, gateway: RunningGateway, key: str, body: dict[str, Any], answers: list[dict[str, Any]]
 ) -> None:
     """As a caller does that names its request: again and again until there is an answer."""
     headers = {"X-Api-Key": key, "Idempotency-Key": f'"{point}"'}
-    body = {"prompt": "slow piano", "webhook_url": webhook_url}
 
     def answered() -> bool:
         try:

@@ -33,7 +33,7 @@ CLIP = 43_000
 def test_a_call_costs_what_was_or_may_have_been_made(
     fault: AttemptFault | None, came: int, delivered: int, clips: int
 ) -> None:
-    assert cost_of(fault, asked=4, came=came, delivered=delivered, clip_micros=CLIP) == clips * CLIP
+    assert cost_of(fault, asked=4, came=came, delivered=delivered, take_micros=CLIP) == clips * CLIP
 
 
 @given(st.none() | st.sampled_from(AttemptFault), st.integers(0, 4), st.integers(0, 4), st.integers(0, 4))
@@ -41,5 +41,5 @@ def test_a_cost_is_between_what_was_delivered_and_what_was_asked(
     fault: AttemptFault | None, asked: int, came: int, delivered: int
 ) -> None:
     asked, came, delivered = sorted((asked, came, delivered), reverse=True)
-    cost = cost_of(fault, asked=asked, came=came, delivered=delivered, clip_micros=CLIP)
+    cost = cost_of(fault, asked=asked, came=came, delivered=delivered, take_micros=CLIP)
     assert delivered * CLIP <= cost <= asked * CLIP

@@ -6,10 +6,12 @@ import pytest
 
 from gateway.deployments import Usual, read_deployments
 from gateway.errors import ConfigurationError
-from gateway.model import Deployment, ModelKind
+from gateway.families.lyria2 import LYRIA2
+from gateway.families.musicgen import MUSICGEN
+from gateway.model import Deployment
 from gateway.settings import Settings
 
-USUAL = Usual("usual-project", "us-central1", {ModelKind.LYRIA2: 60_000, ModelKind.MUSICGEN: 0})
+USUAL = Usual("usual-project", "us-central1", {LYRIA2: 60_000, MUSICGEN: 0}, {})
 ENDPOINT = "projects/p/locations/europe-west4/endpoints/7"
 
 
@@ -25,7 +27,7 @@ def read(path: Path, *entries: str) -> tuple[Deployment, ...]:
 
 def test_what_an_entry_does_not_say_is_as_usual(path: Path) -> None:
     assert read(path, "name: one, model: lyria-002") == (
-        Deployment("one", ModelKind.LYRIA2, "usual-project", "us-central1", None, 60_000, 60_000),
+        Deployment("one", LYRIA2, "usual-project", "us-central1", None, 60_000, 60_000),
     )
 
 
@@ -36,7 +38,7 @@ def test_an_entry_may_say_everything(path: Path) -> None:
         'concurrency: 4, price_usd: "0.10", cost_usd: 0.06',
     )
     assert found == Deployment(
-        "own.7", ModelKind.LYRIA2, "mine", "global", None, 100_000, 60_000, weight=3, rpm=10, concurrency=4
+        "own.7", LYRIA2, "mine", "global", None, 100_000, 60_000, weight=3, rpm=10, concurrency=4
     )
 
 
@@ -55,16 +57,17 @@ def test_the_file_takes_the_place_of_the_simple_settings(path: Path) -> None:
     settings = Settings(
         GATEWAY_DEPLOYMENTS=path, project="p", musicgen_endpoint=ENDPOINT, lyria2_price_usd=0.07
     )
-    assert settings.deployments() == (
-        Deployment("one", ModelKind.LYRIA2, "p", "us-central1", None, 70_000, 70_000),
-    )
+    assert settings.deployments() == (Deployment("one", LYRIA2, "p", "us-central1", None, 70_000, 70_000),)
 
 
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
         ("name: one", "deployments.0.model: Field required"),
-        ("name: one, model: lyria-9", "model must be one of: lyria-002, musicgen"),
+        (
+            "name: one, model: lyria-9",
+            "model must be one of: musicgen, lyria-3-clip-preview, lyria-3-pro-preview, lyria-002",
+        ),
         ("name: One, model: lyria-002", "deployments.0.name: String should match pattern"),
         ("name: emulator, model: lyria-002", "the name 'emulator' is taken"),
         ("name: one, model: lyria-002, rmp: 3", "deployments.0.rmp: Extra inputs are not permitted"),
@@ -101,7 +104,7 @@ def test_one_model_has_one_price(path: Path) -> None:
 def test_a_project_is_needed_from_somewhere(path: Path) -> None:
     path.write_text("deployments: [{name: one, model: lyria-002}]")
     with pytest.raises(ConfigurationError, match="'one' names no project, and GATEWAY_PROJECT is not set"):
-        read_deployments(path, Usual("", "us-central1", USUAL.price_micros))
+        read_deployments(path, Usual("", "us-central1", USUAL.price_micros, {}))
 
 
 @pytest.mark.parametrize(

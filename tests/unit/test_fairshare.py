@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.db.lines import TAG_STEP, Lane, Line
-from gateway.model import ModelKind
+from gateway.families.lyria2 import LYRIA2
 from gateway.tasks.fairshare import in_turn, turn
 
-LANE = Lane(ModelKind.LYRIA2, test=False)
+LANE = Lane(LYRIA2, test=False)
 
 
 def a_line(tenant_id: str, lane: Lane = LANE, **changes: int) -> Line:

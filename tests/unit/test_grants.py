@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.accounts.grants import Grant, excesses, grant_of_key, grant_of_tenant, narrowed
-from gateway.model import ALL_SCOPES, ApiKey, ModelKind, Scope, Tenant
+from gateway.families.registry import KINDS
+from gateway.model import ALL_SCOPES, ApiKey, Scope, Tenant
 from tests.factories import a_key, a_tenant
 
-MODELS = [kind.value for kind in ModelKind]
+MODELS = list(KINDS)
 
 some_models = st.none() | st.lists(st.sampled_from(MODELS), unique=True).map(tuple)
 some_scopes = st.frozensets(st.sampled_from(list(Scope)), min_size=1)

@@ -5,6 +5,9 @@ import platform
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.families.lyria2 import LYRIA2
+from gateway.families.musicgen import MUSICGEN
+from gateway.families.registry import KINDS
 from gateway.metrics import CallMetrics, CallOutcome, Metrics
 from gateway.model import KeyMode, ModelKind, TaskState
 
@@ -24,7 +27,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_two_sets_of_metrics_do_not_meet() -> None:
     first, second = Metrics("1"), Metrics("1")
-    first.task_changed(ModelKind.LYRIA2, TaskState.QUEUED, KeyMode.LIVE)
+    first.task_changed(LYRIA2, TaskState.QUEUED, KeyMode.LIVE)
     assert value(second, "gateway_tasks_total", model="lyria-002", state="queued", mode="live") == 0
 
 
@@ -41,11 +44,11 @@ def test_requests_are_counted_by_route_method_and_status(metrics: Metrics) -> No
 
 @pytest.mark.parametrize("mode", list(KeyMode))
 @pytest.mark.parametrize("state", list(TaskState))
-@pytest.mark.parametrize("model", list(ModelKind))
+@pytest.mark.parametrize("model", KINDS)
 def test_tasks_are_counted_from_zero(
     metrics: Metrics, model: ModelKind, state: TaskState, mode: KeyMode
 ) -> None:
-    labels = {"model": model.value, "state": state.value, "mode": mode.value}
+    labels = {"model": model, "state": state.value, "mode": mode.value}
     assert value(metrics, "gateway_tasks_total", **labels) == 0
     metrics.task_changed(model, state, mode)
     assert value(metrics, "gateway_tasks_total", **labels) == 1
@@ -56,8 +59,8 @@ def test_tasks_are_counted_from_zero(
 def test_calls_are_counted_from_zero(metrics: Metrics, outcome: CallOutcome, mode: KeyMode) -> None:
     labels = {"model": "musicgen", "outcome": outcome.value, "mode": mode.value}
     assert value(metrics, "gateway_upstream_calls_total", **labels) == 0
-    metrics.call_ended(ModelKind.MUSICGEN, outcome, mode)
-    CallMetrics(metrics, mode).on_call(ModelKind.MUSICGEN, "ok", 12.0, 1000)
+    metrics.call_ended(MUSICGEN, outcome, mode)
+    CallMetrics(metrics, mode).on_call(MUSICGEN, "ok", 12.0, 1000)
     assert value(metrics, "gateway_upstream_calls_total", **labels) == 1
     of_mode = {"model": "musicgen", "mode": mode.value}
     assert value(metrics, "gateway_upstream_seconds_sum", **of_mode) == 12.0
@@ -65,9 +68,9 @@ def test_calls_are_counted_from_zero(metrics: Metrics, outcome: CallOutcome, mod
 
 
 def test_what_the_emulator_answers_test_keys_is_not_in_the_figures_of_live_ones(metrics: Metrics) -> None:
-    metrics.task_changed(ModelKind.LYRIA2, TaskState.FAILED, KeyMode.TEST)
-    metrics.call_ended(ModelKind.LYRIA2, CallOutcome.UNKNOWN, KeyMode.TEST)
-    CallMetrics(metrics, KeyMode.TEST).on_call(ModelKind.LYRIA2, "unknown", 1.0, 0)
+    metrics.task_changed(LYRIA2, TaskState.FAILED, KeyMode.TEST)
+    metrics.call_ended(LYRIA2, CallOutcome.UNKNOWN, KeyMode.TEST)
+    CallMetrics(metrics, KeyMode.TEST).on_call(LYRIA2, "unknown", 1.0, 0)
     live = {"model": "lyria-002", "mode": "live"}
     assert value(metrics, "gateway_tasks_total", **live, state="failed") == 0
     assert value(metrics, "gateway_upstream_calls_total", **live, outcome="unknown") == 0
@@ -82,8 +85,8 @@ def test_what_waits_is_what_waits_now(metrics: Metrics) -> None:
 
 
 def test_stored_bytes_add_up(metrics: Metrics) -> None:
-    metrics.uploads.stored(ModelKind.LYRIA2, 1000)
-    metrics.uploads.stored(ModelKind.LYRIA2, 44)
+    metrics.uploads.stored(LYRIA2, 1000)
+    metrics.uploads.stored(LYRIA2, 44)
     assert value(metrics, "gateway_stored_bytes_total", model="lyria-002") == 1044
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.cli.money import DOLLARS, DOLLARS_OR_NONE, FACTOR, SIGNED_DOLLARS
 from gateway.cli.values import Said
-from gateway.model import format_usd, parse_millionths
+from gateway.units import format_usd, parse_millionths
 
 MICROS = st.integers(-(10**15) + 1, 10**15 - 1)
 

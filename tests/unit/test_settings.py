@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from gateway.model import Deployment, ModelKind
+from gateway.families.lyria2 import LYRIA2
+from gateway.families.musicgen import MUSICGEN
+from gateway.model import Deployment
 from gateway.settings import Settings, parse_proxies, unknown_names, variable_name
 from gateway.urls import postgres_dsn, printable_url
 
@@ -229,19 +231,15 @@ def test_where_callers_reach_the_gateway(changes: dict[str, object], url: str) -
 def test_a_project_gives_lyria() -> None:
     settings = Settings(project="acme", location="global", lyria2_price_usd=0.07)
     assert settings.deployments() == (
-        Deployment(
-            "lyria-002", ModelKind.LYRIA2, "acme", "global", None, price_micros=70_000, cost_micros=70_000
-        ),
+        Deployment("lyria-002", LYRIA2, "acme", "global", None, price_micros=70_000, cost_micros=70_000),
     )
 
 
 def test_an_endpoint_gives_musicgen_before_lyria() -> None:
     settings = Settings(project="acme", musicgen_endpoint=ENDPOINT, musicgen_price_usd=0.015)
     musicgen, lyria = settings.deployments()
-    assert musicgen == Deployment(
-        "musicgen", ModelKind.MUSICGEN, "p", "europe-west4", ENDPOINT, 15_000, 15_000
-    )
-    assert lyria.kind is ModelKind.LYRIA2
+    assert musicgen == Deployment("musicgen", MUSICGEN, "p", "europe-west4", ENDPOINT, 15_000, 15_000)
+    assert lyria.kind is LYRIA2
 
 
 def test_prices_are_exact_to_the_millionth() -> None:

@@ -19,7 +19,7 @@ from gateway.upstream.audiojson import (
     Truncated,
 )
 
-AUDIO_FIELDS = ("bytesBase64Encoded", "audioContent")
+FIELDS = ("bytesBase64Encoded", "audioContent")
 
 
 def chunked(body: bytes, cuts: list[int]) -> list[bytes]:
@@ -32,7 +32,7 @@ def bytewise(body: bytes) -> list[bytes]:
 
 
 def read(chunks: list[bytes], **options) -> tuple[list[Event], object]:
-    parser = AudioJson(**options)
+    parser = AudioJson(options.pop("audio_fields", FIELDS), **options)
     events = [event for chunk in chunks for event in parser.feed(chunk)]
     return events, parser.finish()
 
@@ -66,7 +66,7 @@ def expected(document: object) -> tuple[list[bytes], object]:
             return value
         out, seen = {}, False
         for key, element in value.items():
-            if key in AUDIO_FIELDS and isinstance(element, str):
+            if key in FIELDS and isinstance(element, str):
                 if seen:
                     out[key] = "@discarded"
                 else:
@@ -82,9 +82,7 @@ def expected(document: object) -> tuple[list[bytes], object]:
 
 # Any document, any spelling, any chunking.
 
-keys = st.one_of(
-    st.sampled_from([*AUDIO_FIELDS, "audio", "audioConten", "mimeType", "error"]), st.text(max_size=6)
-)
+keys = st.one_of(st.sampled_from([*FIELDS, "audio", "audioConten", "mimeType", "error"]), st.text(max_size=6))
 scalars = st.one_of(
     st.none(),
     st.booleans(),
@@ -98,7 +96,7 @@ audio = st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode())
 @st.composite
 def objects(draw: st.DrawFn, children: st.SearchStrategy[object]) -> dict[str, object]:
     out = {key: draw(children) for key in draw(st.lists(keys, max_size=4, unique=True))}
-    for field in AUDIO_FIELDS:
+    for field in FIELDS:
         if field in out and draw(st.booleans()):
             out[field] = draw(audio)
         elif isinstance(out.get(field), str):
@@ -187,7 +185,7 @@ def test_a_clip_is_delivered_only_if_the_plain_way_decodes_it(text, cuts):
         plain = base64.b64decode(json.loads(body)["audioContent"], validate=True)
     except ValueError:
         plain = None
-    parser, events = AudioJson(), []
+    parser, events = AudioJson(FIELDS), []
     try:
         for chunk in chunked(body, cuts):
             events += parser.feed(chunk)
@@ -379,7 +377,7 @@ def test_a_byte_order_mark_in_front_is_forgiven():
 
 
 def test_clips_before_the_trouble_are_delivered_first():
-    parser = AudioJson()
+    parser = AudioJson(FIELDS)
     events = parser.feed(b'{"audioContent":"AAAA"}]]]')
     assert clips(events) == [b"\0\0\0"]
     with pytest.raises(AudioJsonError):
@@ -428,7 +426,7 @@ def backslash_storm() -> Iterator[bytes]:
 
 
 def test_a_storm_of_backslashes_costs_nothing_unusual():
-    parser = AudioJson()
+    parser = AudioJson(FIELDS)
     parser.feed(b'{"audioContent":"')
     events = [event for chunk in backslash_storm() for event in parser.feed(chunk)]
     assert [type(event) for event in events] == [ClipFailed]

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from gateway.errors import AttemptFault, ErrorCode, StorageError
+from gateway.families.family import ModelCall
 from gateway.model import MusicSpec
-from gateway.ports import ModelCall
 from gateway.upstream import faults
 from gateway.upstream.audiojson import ClipEnded, ClipFailed, ClipStarted, Event
 from gateway.upstream.clips import ClipRouter

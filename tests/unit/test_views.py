@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gateway.model import Clip, ModelKind, MusicSpec, Route, Task, TaskError, TaskState
+from gateway.families.lyria2 import LYRIA2
+from gateway.model import Clip, MusicSpec, Route, Task, TaskError, TaskState
 from gateway.ports import SignedUrl
 from gateway.tasks.forecast import QueuePlace
 from gateway.web.views import render_place, render_task
@@ -121,7 +122,7 @@ def test_a_task_of_a_test_key_says_so_and_costs_nothing() -> None:
     ],
 )
 def test_what_was_asked_is_repeated(spec: MusicSpec, route: Route, asked: dict[str, Any]) -> None:
-    assert view(task(spec=spec, route=route, model=ModelKind.LYRIA2))["request"] == asked
+    assert view(task(spec=spec, route=route, model=LYRIA2))["request"] == asked
 
 
 @pytest.mark.parametrize(

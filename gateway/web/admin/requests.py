@@ -19,6 +19,7 @@ from gateway.web.queries import read_query
 from gateway.web.schemas import parse_body
 
 E = TypeVar("E", bound=StrEnum)
+N = TypeVar("N", bound=str)
 B = TypeVar("B", bound=AdminBody)
 T = TypeVar("T")
 
@@ -80,12 +81,16 @@ class Parameters:
         return self._values.get(name)
 
     def choice(self, name: str, kind: type[E]) -> E | None:
+        return None if (text := self.one_of(name, list(kind))) is None else kind(text)
+
+    def one_of(self, name: str, known: Sequence[N]) -> N | None:
         text = self._values.get(name)
         if text is None:
             return None
-        if text not in list(kind):
-            raise _invalid(name, "unknown_value", f"takes {', '.join(kind)}.")
-        return kind(text)
+        for each in known:
+            if text == each:
+                return each
+        raise _invalid(name, "unknown_value", f"takes {', '.join(known)}.")
 
     def moment_ms(self, name: str) -> int | None:
         text = self._values.get(name)

@@ -6,7 +6,6 @@ openapi.yaml describes the same; ``tests/contract`` holds the two together.
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -25,7 +24,8 @@ from gateway.accounts.checks import (
 )
 from gateway.accounts.keyring import LONGEST_OVERLAP_S, KeyTerms
 from gateway.accounts.tenants import TenantTerms
-from gateway.model import AudioFormat, BudgetWindow, KeyMode, ModelKind, Role, Scope
+from gateway.families.registry import KINDS
+from gateway.model import AudioFormat, BudgetWindow, KeyMode, Role, Scope
 from gateway.web.schemas import WHOLE
 
 DEFAULT_OVERLAP_S = 86_400
@@ -62,11 +62,11 @@ def _moment(value: object) -> int:
         raise PydanticCustomError("wrong_type", "{reason}", {"reason": str(error)}) from None
 
 
-def _choices(kind: type[StrEnum]) -> dict[str, Any]:
+def _choices(kind: Iterable[str]) -> dict[str, Any]:
     return {"enum": list(kind)}
 
 
-def _one_of(kind: type[StrEnum]) -> AfterValidator:
+def _one_of(kind: Iterable[str]) -> AfterValidator:
     def check(value: str) -> str:
         if value not in list(kind):
             raise PydanticCustomError("unknown_value", "takes {names}", {"names": ", ".join(kind)})
@@ -80,7 +80,7 @@ Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARS)]
 Limit = Annotated[int, Field(ge=1, le=MOST_OF_A_LIMIT), WHOLE]
 Micros = Annotated[int, Field(ge=0, le=MOST_MICROS), WHOLE]
 Percent = Annotated[int, Field(ge=1, le=100), WHOLE]
-ModelName = Annotated[str, _one_of(ModelKind), Field(json_schema_extra=_choices(ModelKind))]
+ModelName = Annotated[str, _one_of(KINDS), Field(json_schema_extra=_choices(KINDS))]
 FormatName = Annotated[str, _one_of(AudioFormat), Field(json_schema_extra=_choices(AudioFormat))]
 ScopeName = Annotated[str, _one_of(Scope), Field(json_schema_extra=_choices(Scope))]
 ModeName = Annotated[str, _one_of(KeyMode), Field(json_schema_extra=_choices(KeyMode))]

@@ -3,7 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.model import Deployment, ModelKind, TaskState
+from gateway.families.registry import KINDS
+from gateway.model import Deployment, TaskState
 from gateway.tasks.archive import TaskArchive, TaskFilter
 from gateway.tasks.canceler import Canceler
 from gateway.web.admin.requests import Page, Parameters, act_of, cursor_at
@@ -28,7 +29,7 @@ class TasksApi:
             tenant_id=asked.text("tenant_id"),
             key_id=asked.text("key_id"),
             state=asked.choice("state", TaskState),
-            model=asked.choice("model", ModelKind),
+            model=asked.one_of("model", KINDS),
             created_from_ms=asked.moment_ms("created_from"),
             created_before_ms=asked.moment_ms("created_before"),
         )

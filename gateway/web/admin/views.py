@@ -137,7 +137,7 @@ def render_summary(task: Task) -> Document:
         "tenant_id": task.tenant_id,
         "key_id": task.key_id,
         "route": task.route.value,
-        "model": task.model.value,
+        "model": task.model,
         "status": task.state.value,
         "price": render_price(task),
         "error": {"code": task.error.code, "detail": task.error.detail} if task.error else None,
@@ -218,7 +218,7 @@ def render_line(line: QueueLine) -> Document:
 def render_deployment(deployment: Deployment) -> Document:
     return {
         "name": deployment.name,
-        "model": deployment.kind.value,
+        "model": deployment.kind,
         "project": deployment.project,
         "location": deployment.location,
         "endpoint": deployment.endpoint,

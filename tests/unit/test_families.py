@@ -1,4 +1,4 @@
-"""Which paid calls would yield the missing clips, and what is kept of an answer. Pure."""
+"""Which paid calls would yield the missing takes, what they ask for, and what is kept of an answer. Pure."""
 
 import json
 
@@ -6,15 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model import ModelKind, MusicSpec
-from gateway.ports import ModelCall
-from gateway.upstream.client import VertexClient
-from gateway.upstream.lyria2 import Lyria2
-from gateway.upstream.musicgen import MusicGen
-from gateway.upstream.prediction import METADATA_LIMIT_BYTES, metadata_of
-from gateway.upstream.seeds import SEED_COUNT, seed_of
-from tests.clock import SetClock
-from tests.stores import FixedToken
+from gateway.families.family import SEED_COUNT, ModelCall, seed_of
+from gateway.families.lyria2 import LYRIA2, Lyria2
+from gateway.families.musicgen import MUSICGEN, MusicGen
+from gateway.families.registry import FAMILIES
+from gateway.model import MusicSpec
+from gateway.upstream.model import METADATA_LIMIT_BYTES, metadata_of
 
 UNSEEDED = MusicSpec("p", sample_count=4)
 SEEDED = MusicSpec("p", sample_count=4, seed=100)
@@ -22,15 +19,12 @@ SEEDED = MusicSpec("p", sample_count=4, seed=100)
 
 @pytest.fixture(params=[Lyria2, MusicGen])
 def model(request):
-    return request.param(the_client())
-
-
-def the_client() -> VertexClient:
-    return VertexClient(None, FixedToken(), None, SetClock())  # planning makes no call
+    return request.param()
 
 
 def test_models_know_their_kind():
-    assert (Lyria2(the_client()).kind, MusicGen(the_client()).kind) == (ModelKind.LYRIA2, ModelKind.MUSICGEN)
+    assert (Lyria2().traits.kind, MusicGen().traits.kind) == (LYRIA2, MUSICGEN)
+    assert all(family.traits.kind == kind for kind, family in FAMILIES.items())
 
 
 @pytest.mark.parametrize("spec", [UNSEEDED, SEEDED])
@@ -43,18 +37,18 @@ def test_without_a_seed_one_call_makes_all_the_missing_clips(model):
 
 
 def test_lyria_needs_a_call_for_each_seeded_clip():
-    assert Lyria2(the_client()).calls(SEEDED, [0, 2]) == (
+    assert Lyria2().calls(SEEDED, [0, 2]) == (
         ModelCall(SEEDED, (0,), 100),
         ModelCall(SEEDED, (2,), 102),
     )
 
 
 def test_musicgen_makes_seeded_neighbours_in_one_call():
-    assert MusicGen(the_client()).calls(SEEDED, [1, 2, 3]) == (ModelCall(SEEDED, (1, 2, 3), 101),)
+    assert MusicGen().calls(SEEDED, [1, 2, 3]) == (ModelCall(SEEDED, (1, 2, 3), 101),)
 
 
 def test_musicgen_needs_a_call_for_each_seeded_clip_that_stands_alone():
-    assert MusicGen(the_client()).calls(SEEDED, [0, 2]) == (
+    assert MusicGen().calls(SEEDED, [0, 2]) == (
         ModelCall(SEEDED, (0,), 100),
         ModelCall(SEEDED, (2,), 102),
     )
@@ -62,13 +56,13 @@ def test_musicgen_needs_a_call_for_each_seeded_clip_that_stands_alone():
 
 def test_a_batch_never_runs_past_the_last_seed():
     spec = MusicSpec("p", sample_count=2, seed=SEED_COUNT - 1)
-    for model in (Lyria2(the_client()), MusicGen(the_client())):
+    for model in (Lyria2(), MusicGen()):
         assert [call.seed for call in model.calls(spec, [0, 1])] == [SEED_COUNT - 1, 0]
 
 
 def test_the_last_seeds_still_make_a_batch():
     spec = MusicSpec("p", sample_count=2, seed=SEED_COUNT - 2)
-    assert len(MusicGen(the_client()).calls(spec, [0, 1])) == 1
+    assert len(MusicGen().calls(spec, [0, 1])) == 1
 
 
 @given(
@@ -77,11 +71,11 @@ def test_the_last_seeds_still_make_a_batch():
 )
 def test_each_missing_clip_is_in_one_call_with_the_seed_that_is_its_own(seed, missing):
     spec = MusicSpec("p", sample_count=4, seed=seed)
-    for model in (Lyria2(the_client()), MusicGen(the_client())):
+    for model in (Lyria2(), MusicGen()):
         calls = model.calls(spec, missing)
-        assert [index for call in calls for index in call.clip_indexes] == missing
+        assert [index for call in calls for index in call.takes] == missing
         for call in calls:
-            for place, index in enumerate(call.clip_indexes):
+            for place, index in enumerate(call.takes):
                 expected = None if seed is None else seed_of(seed, index)
                 assert expected == (None if call.seed is None else call.seed + place)
 
