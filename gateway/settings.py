@@ -85,6 +85,11 @@ class Settings(BaseSettings):
         pattern=r"^(projects/[^/]+/locations/[^/]+/endpoints/[^/]+)?$",
         description="`projects/…/locations/…/endpoints/…` of a MusicGen endpoint, for the standard route.",
     )
+    musicgen_licence: Literal["", "cc-by-nc-4.0", "own-weights"] = Field(
+        "",
+        description="`cc-by-nc-4.0`: you accept the licence of the published MusicGen weights, not for "
+        "commercial use; `own-weights`: they are yours. `gateway endpoint deploy` needs it.",
+    )
     vertex_url: str = Field(
         "",
         pattern=r"^(https?://[^/]+)?/?$",
