@@ -130,11 +130,12 @@ def deploy(*, dry_run: bool, yes: bool, as_json: bool, **wanted: Any) -> None:
         if found.is_done and found.endpoint is not None:
             click.echo("It is deployed already, just so.", err=True)
             return deployer.description(found.endpoint.endpoint)
+        click.echo(_costs(plan, found), err=True)
         if not yes:
-            confirm(_costs(plan, found))
+            confirm(f"Deploy {plan.image} as {plan.name} in {plan.place.parent}?")
         return deployer.deploy(plan)
 
-    _show(_at_google(settings, plan.place, plan.name, work), as_json=as_json)
+    _show(_at_google(settings, plan.place, work), as_json=as_json)
 
 
 @command.command("describe")
@@ -148,12 +149,11 @@ def describe(*, endpoint: str | None, as_json: bool, **where: Any) -> None:
     """
     settings = read_settings()
     place = _place(settings, where, endpoint)
-    name = where["name"]
 
     def work(deployer: Deployer) -> Description:
-        return deployer.named(place, name) if endpoint is None else deployer.description(endpoint)
+        return deployer.named(place, where["name"]) if endpoint is None else deployer.description(endpoint)
 
-    _show(_at_google(settings, place, name, work), as_json=as_json)
+    _show(_at_google(settings, place, work), as_json=as_json)
 
 
 @command.command("undeploy")
@@ -177,7 +177,7 @@ def undeploy(*, endpoint: str | None, delete: bool, yes: bool, as_json: bool, **
             confirm(_takes_away(found, delete=delete))
         return found.endpoint, deployer.undeploy(found.endpoint, delete=delete)
 
-    undeployed, done = _at_google(settings, place, where["name"], work)
+    undeployed, done = _at_google(settings, place, work)
     if as_json:
         print_json({"endpoint": undeployed, **asdict(done)})
         return
@@ -186,20 +186,24 @@ def undeploy(*, endpoint: str | None, delete: bool, yes: bool, as_json: bool, **
         click.echo(f"Deleted {each}.")
 
 
-def _at_google(settings: Settings, place: Place, name: str, work: Callable[[Deployer], T]) -> T:
+def _at_google(settings: Settings, place: Place, work: Callable[[Deployer], T]) -> T:
     """Do it with Google's client. Where it ends early, say what is there by then and how to go on."""
-    deployer: Deployer | None = None
     try:
         platform = _open_platform(settings, place)
-        deployer = Deployer(platform, say=lambda line: click.echo(line, err=True), sleep=time.sleep)
+    except ConfigurationError as error:
+        fail(error)
+    deployer = Deployer(platform, say=lambda line: click.echo(line, err=True), sleep=time.sleep)
+    try:
         return work(deployer)
     except GatewayError as error:
-        _say_what_there_is(deployer, name)
+        _say_what_there_is(deployer)
         fail(error)
     except KeyboardInterrupt:
         click.echo("\nStopped.", err=True)
-        _say_what_there_is(deployer, name)
+        _say_what_there_is(deployer)
         raise SystemExit(Exit.FAILED) from None
+    finally:
+        platform.close()
 
 
 def _open_platform(settings: Settings, place: Place) -> Platform:
@@ -213,8 +217,8 @@ def _open_platform(settings: Settings, place: Place) -> Platform:
     return vertex.open_vertex(place.location, url=settings.vertex_url, anonymous=settings.emulated)
 
 
-def _say_what_there_is(deployer: Deployer | None, name: str) -> None:
-    there = () if deployer is None else deployer.there_is()
+def _say_what_there_is(deployer: Deployer) -> None:
+    there = deployer.there_is()
     if not there:
         return
     click.echo("By now there is:", err=True)
@@ -225,7 +229,7 @@ def _say_what_there_is(deployer: Deployer | None, name: str) -> None:
         click.echo("The operation goes on at Google, and what it deploys costs money.", err=True)
     click.echo("The same command goes on from here.", err=True)
     if "endpoint" in kinds:
-        click.echo(f"To take it all away: gateway endpoint undeploy --name {name} --delete", err=True)
+        click.echo(f"To take it away: gateway endpoint undeploy {kinds['endpoint']} --delete", err=True)
 
 
 def _place(settings: Settings, where: Mapping[str, Any], endpoint: str | None) -> Place:
@@ -266,9 +270,8 @@ def _costs(plan: Plan, found: Survey) -> str:
     replaces = " ".join(each.name or each.id for each in found.others)
     also = f" It replaces {replaces}; both run, and cost, until it is up." if replaces else ""
     return (
-        f"Replicas of {plan.machine}, {replicas} of them, cost money as long as they are deployed, called or "
-        f"not (cloud.google.com/vertex-ai/pricing), until `gateway endpoint undeploy`.{also} "
-        f"Deploy {plan.image} as {plan.name} in {plan.place.parent}?"
+        f"{replicas} x {plan.machine} costs money by the hour, called or not, until "
+        f"`gateway endpoint undeploy` (cloud.google.com/vertex-ai/pricing).{also}"
     )
 
 

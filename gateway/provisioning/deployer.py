@@ -39,6 +39,8 @@ class Platform(Protocol):
 
     def endpoint(self, name: str) -> Json: ...
 
+    def close(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
@@ -199,14 +201,19 @@ class Deployer:
         names = self._platform.unfinished(endpoint)
         for name in names:
             self._say(f"Waiting for {name}, which was begun before.")
-            self._wait({"name": name})
+            # However it ends: if it failed, the step that comes next does what it did not.
+            self._end_of({"name": name})
         return bool(names)
 
     def _run(self, call: Call) -> Json:
         """Do it and wait for its end; the response. Raises `UpstreamError`."""
-        return self._wait(self._platform.send(call))
+        ended = self._end_of(self._platform.send(call))
+        if "error" in ended:
+            raise explain_operation(ended["error"])
+        response: Json = ended.get("response", {})
+        return response
 
-    def _wait(self, operation: Json) -> Json:
+    def _end_of(self, operation: Json) -> Json:
         """Google ends every operation by itself, a deployment within two hours: there is no limit here."""
         name = str(operation["name"])
         self._operation = name
@@ -220,10 +227,7 @@ class Deployer:
                 self._say(f"Still going on after {waited_s / 60:.0f} min: {name}")
             operation = self._platform.operation(name)
         self._operation = None
-        if "error" in operation:
-            raise explain_operation(operation["error"])
-        response: Json = operation.get("response", {})
-        return response
+        return operation
 
 
 def _check_kind(endpoint: Json, plan: Plan) -> None:

@@ -9,21 +9,25 @@ from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import google.auth
 import grpc
 from google.api_core import exceptions
 from google.api_core.client_options import ClientOptions
 from google.api_core.retry import Retry, if_transient_error
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.auth.credentials import Credentials
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import Request
 from google.cloud import aiplatform_v1 as v1
 from google.cloud.aiplatform_v1.services.endpoint_service.transports.grpc import EndpointServiceGrpcTransport
 from google.cloud.aiplatform_v1.services.model_service.transports.grpc import ModelServiceGrpcTransport
 from google.protobuf import json_format
 
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, UpstreamError
 from gateway.provisioning.plan import Place
 from gateway.provisioning.requests import Call, Json
 from gateway.provisioning.troubles import explain
 
+_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _CALL_S = 60.0
 #: How long a question that Google did not answer is asked again; what changes something is sent once.
 _PATIENCE_S = 180.0
@@ -92,6 +96,10 @@ class Vertex:
         with _explained():
             return _as_json(v1.Endpoint.pb(self._endpoints.get_endpoint(name=name, **self._asking)))
 
+    def close(self) -> None:
+        self._models.transport.close()
+        self._endpoints.transport.close()
+
 
 def message_of(call: Call, kind: Any) -> Any:
     """The message of a call; what Google has no name for cannot pass."""
@@ -117,28 +125,34 @@ def open_vertex(location: str, *, url: str, anonymous: bool) -> Vertex:
             "GATEWAY_GOOGLE_AUTH=anonymous for a stand-in."
         )
     if anonymous:
-        secure = address.scheme == "https"
-        credentials = grpc.ssl_channel_credentials() if secure else None
-        channel = (
-            grpc.secure_channel(address.netloc, credentials)
-            if secure
-            else grpc.insecure_channel(address.netloc)
-        )
+        if address.scheme == "https":
+            channel = grpc.secure_channel(address.netloc, grpc.ssl_channel_credentials())
+        else:
+            channel = grpc.insecure_channel(address.netloc)
         return Vertex(
             v1.ModelServiceClient(transport=ModelServiceGrpcTransport(channel=channel)),
             v1.EndpointServiceClient(transport=EndpointServiceGrpcTransport(channel=channel)),
         )
     options = ClientOptions(api_endpoint=address.netloc or f"{location}-aiplatform.googleapis.com")
+    credentials = _credentials()
+    return Vertex(
+        v1.ModelServiceClient(credentials=credentials, client_options=options),
+        v1.EndpointServiceClient(credentials=credentials, client_options=options),
+    )
+
+
+def _credentials() -> Credentials:
+    """Good for a token at once: later, inside gRPC, a refusal looks like a server that cannot be reached."""
     try:
-        return Vertex(
-            v1.ModelServiceClient(client_options=options), v1.EndpointServiceClient(client_options=options)
-        )
-    except DefaultCredentialsError as error:
+        found, _project = google.auth.default(scopes=_SCOPES)
+        found.refresh(Request())
+    except GoogleAuthError as error:
         raise ConfigurationError(
             "No Google credentials can be used. Run `gcloud auth application-default login`, or point "
             "GOOGLE_APPLICATION_CREDENTIALS at a key file.",
             internal=str(error),
         ) from error
+    return found
 
 
 @contextmanager
@@ -146,12 +160,14 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except exceptions.RetryError as error:
-        raise explain("UNAVAILABLE", str(error.cause or error)) from error
+        raise _explained_call(error.cause) from error
     except exceptions.GoogleAPICallError as error:
-        status = error.grpc_status_code
-        raise explain("UNKNOWN" if status is None else status.name, error.message) from error
-    except GoogleAuthError as error:
-        raise explain("UNAUTHENTICATED", str(error)) from error
+        raise _explained_call(error) from error
+
+
+def _explained_call(error: Any) -> UpstreamError:
+    status = error.grpc_status_code
+    return explain("UNKNOWN" if status is None else status.name, error.message)
 
 
 def _as_json(message: Any) -> Json:
