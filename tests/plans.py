@@ -10,7 +10,7 @@ def a_plan(**changes: object) -> Plan:
     fields: dict[str, object] = {
         "place": PLACE, "name": "musicgen", "image": IMAGE, "licence": "cc-by-nc-4.0", "weights_uri": None,
         "output_uri": None, "machine_type": "g2-standard-8", "accelerator": "NVIDIA_L4",
-        "accelerator_count": 1, "min_replicas": 1, "max_replicas": 1, "dedicated": True, "inference_timeout_s": 600,
-        "service_account": None,
+        "accelerator_count": 1, "min_replicas": 1, "max_replicas": 1, "dedicated": True,
+        "inference_timeout_s": 600, "service_account": None,
     }  # fmt: skip
     return Plan(**(fields | changes))

@@ -304,7 +304,6 @@ def _matches(resource: Json, wanted: str) -> bool:
 @contextmanager
 def start_standin() -> Iterator[StandIn]:
     standin = StandIn()
-    # Loopback needs no proxy, whatever the machine has set.
     server = grpc.server(ThreadPoolExecutor(2), handlers=standin.handlers())
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
