@@ -22,6 +22,8 @@ PROJECT, NUMBER = "acme-music", "4711"
 LOCATION = "us-central1"
 HOST = "1001.us-central1-4711.prediction.vertexai.goog"
 NEVER = 10**9
+# Google tells more than its client has names for.
+UNHEARD = "type.googleapis.com/google.cloud.aiplatform.internal.Unheard"
 
 Json = dict[str, Any]
 
@@ -219,6 +221,7 @@ class StandIn:
 
     def _begin(self, method: str, resource: str, finish: Callable[[], Any]) -> operations_pb2.Operation:
         message = operations_pb2.Operation(name=f"{resource}/operations/{self._new_id()}")
+        message.metadata.type_url = UNHEARD
         failure = self.failures.pop(method, None)
 
         def end() -> Any:
@@ -241,6 +244,7 @@ class StandIn:
         except Refused as refused:
             going.message.error.code = refused.code.value[0]
             going.message.error.message = refused.message
+            going.message.error.details.add(type_url=UNHEARD)
         else:
             if response is not None:
                 going.message.response.Pack(response)
@@ -251,14 +255,14 @@ class StandIn:
         return going.message
 
     def _list_operations(self, request: Json) -> operations_pb2.ListOperationsResponse:
-        assert request["filter"] == "done=false"
+        """All there ever were, one on a page."""
         number = request["name"].rpartition("/")[2]
-        found = [
-            each.message
-            for name, each in self._operations.items()
-            if f"/endpoints/{number}/" in name and not each.message.done
-        ]
-        return operations_pb2.ListOperationsResponse(operations=found)
+        found = [each.message for name, each in self._operations.items() if f"/endpoints/{number}/" in name]
+        page = int(request.get("pageToken", 0))
+        following = str(page + 1) if page + 1 < len(found) else ""
+        return operations_pb2.ListOperationsResponse(
+            operations=found[page : page + 1], next_page_token=following
+        )
 
     def _asked(self, method: str, schema: str, body: Json) -> None:
         self.calls.append((method, body))

@@ -65,18 +65,24 @@ class Vertex:
         kind, method = self._calls[call.rpc]
         with _explained():
             sent = method(request=message_of(call, kind), timeout=_CALL_S)
-        return _as_json(sent.operation)
+        return _operation(sent.operation)
 
     def operation(self, name: str) -> Json:
         with _explained():
-            return _as_json(self._endpoints.get_operation({"name": name}, **self._asking))
+            return _operation(self._endpoints.get_operation({"name": name}, **self._asking))
 
     def unfinished(self, endpoint: str) -> list[str]:
-        with _explained():
-            listed = self._endpoints.list_operations(
-                {"name": endpoint, "filter": "done=false"}, **self._asking
-            )
-        return [each.name for each in listed.operations if not each.done]
+        found: list[str] = []
+        page = ""
+        while True:
+            with _explained():
+                listed = self._endpoints.list_operations(
+                    {"name": endpoint, "page_token": page}, **self._asking
+                )
+            found += [each.name for each in listed.operations if not each.done]
+            page = listed.next_page_token
+            if not page:
+                return found
 
     def endpoints(self, place: Place, wanted: str) -> list[Json]:
         with _explained():
@@ -168,6 +174,16 @@ def _explained() -> Iterator[None]:
 def _explained_call(error: Any) -> UpstreamError:
     status = error.grpc_status_code
     return explain("UNKNOWN" if status is None else status.name, error.message)
+
+
+def _operation(found: Any) -> Json:
+    """Without what may be of types that this client has no name for, and that nothing here reads."""
+    plain = type(found)()
+    plain.CopyFrom(found)
+    plain.ClearField("metadata")
+    if plain.HasField("error"):
+        plain.error.ClearField("details")
+    return _as_json(plain)
 
 
 def _as_json(message: Any) -> Json:
