@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         description="Models of the standard route between commas, the best first; empty: an endpoint of your "
         "own, then the cheapest for the request.",
     )
+    musicgen_licence: Literal["", "cc-by-nc-4.0", "own-weights"] = Field(
+        "",
+        description="`cc-by-nc-4.0`: you accept the licence of the published MusicGen weights, not for "
+        "commercial use; `own-weights`: they are yours. `gateway endpoint deploy` needs it.",
+    )
     vertex_url: str = Field(
         "",
         pattern=r"^(https?://[^/]+)?/?$",

@@ -45,14 +45,15 @@ def make_models(
     clock: Clock,
     http: httpx.AsyncClient,
     tokens: TokenSource,
+    api: GoogleApi,
     metrics: Metrics,
-    objects: ObjectSource,
     stack: AsyncExitStack,
 ) -> dict[KeyMode, Mapping[ModelKind, MusicModel]]:
     """The models for live keys, and unless those are switched off the emulator's for test keys."""
     base_url = settings.vertex_url.rstrip("/") or None
     live, test = CallMetrics(metrics, KeyMode.LIVE), CallMetrics(metrics, KeyMode.TEST)
     vertex = VertexClient(http, tokens, base_url, clock, observer=live)
+    objects = ForeignObjects(api, _emulator_url(settings.storage_emulator_host) or GCS_URL)
     models = {KeyMode.LIVE: _models_at(vertex, objects)}
     if not settings.test_keys:
         return models
@@ -108,10 +109,6 @@ async def open_identity(settings: Settings, clock: Clock, stack: AsyncExitStack)
 
 def make_storage_api(http: httpx.AsyncClient, identity: Identity, clock: Clock) -> GoogleApi:
     return GoogleApi(http, identity.tokens, clock, random.SystemRandom())
-
-
-def foreign_objects(settings: Settings, api: GoogleApi) -> ForeignObjects:
-    return ForeignObjects(api, _emulator_url(settings.storage_emulator_host) or GCS_URL)
 
 
 async def open_storage(

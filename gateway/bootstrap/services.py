@@ -25,7 +25,6 @@ from gateway.accounts.tenants import Tenants
 from gateway.accounts.usage import UsageReports
 from gateway.bootstrap.ground import (
     USER_AGENT,
-    foreign_objects,
     http_client,
     keep_secret,
     make_models,
@@ -212,8 +211,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         webhooks = await stack.enter_async_context(
             open_webhooks(settings, secret, database, clock, new_id, metrics.webhooks, way_out)
         )
-        objects = foreign_objects(settings, api)
-        models = make_models(settings, clock, http, identity.tokens, metrics, objects, stack)
+        models = make_models(settings, clock, http, identity.tokens, api, metrics, stack)
         runner = _make_runner(
             settings, database, _make_tools(settings, storage, metrics, clock, stack), models, catalog,
             metrics, clock, webhooks.announcer, new_id, signals,

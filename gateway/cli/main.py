@@ -13,6 +13,10 @@ _COMMANDS = {
         "Serve with everything embedded: emulator, SQLite, local audio, a demo key.",
     ),
     "emulator": ("gateway.cli.emulator", "Serve a look-alike of Vertex AI music models."),
+    "endpoint": (
+        "gateway.cli.endpoint",
+        "Deploy MusicGen on an endpoint of your own, show it, take it down.",
+    ),
     "migrate": ("gateway.cli.migrate", "Bring the database to this version's schema."),
     "tenant": ("gateway.cli.tenant", "Create, change, suspend and list tenants, and set their budgets."),
     "member": ("gateway.cli.member", "Say who belongs to a tenant, and as what."),

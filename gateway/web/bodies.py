@@ -18,7 +18,7 @@ from gateway.web.schemas import INTEGER_FIELDS, NUMBER_FIELDS
 BODY_LIMIT_BYTES = 65_536
 _FORM_FIELDS = 64
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}(\.0+)?")
-_NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
 # No field takes a number near this long; Python would refuse the longest in words about itself.
 _NUMBER_CHARS = 400
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gateway.accounts import keys
+from gateway.audio.formats import BITRATES_KBPS
 from gateway.errors import FieldError, InvalidRequest
 from gateway.families.lyria2 import LYRIA2
 from gateway.families.registry import KINDS
@@ -31,8 +32,8 @@ PROMPT_CHARS = 4000
 METADATA_ENTRIES = 16
 MAX_SAMPLES = 4
 MAX_SEED = 2**32 - 1
-#: Bounds of what a format may have; which rates a format knows is the plan's to say.
-LOWEST_KBPS, HIGHEST_KBPS = 16, 512
+#: What any format may have; which rates a format knows is the plan's to say.
+RATES_KBPS = sorted({rate for rates in BITRATES_KBPS.values() for rate in rates})
 #: From quieter than any broadcast to louder than any master.
 QUIETEST_LUFS, LOUDEST_LUFS = -40.0, -6.0
 #: A request of nothing but unknown fields must not be answered with a megabyte of advice.
@@ -66,6 +67,14 @@ def _one_of_formats(value: str) -> str:
     return value
 
 
+def _one_of_rates(value: int) -> int:
+    if value not in RATES_KBPS:
+        raise PydanticCustomError(
+            "unknown_value", "takes {rates}", {"rates": ", ".join(map(str, RATES_KBPS))}
+        )
+    return value
+
+
 def _text(value: str) -> str:
     if not value.strip():
         raise PydanticCustomError("empty", "is empty; say something")
@@ -95,7 +104,9 @@ WebhookUrl = Annotated[
     AfterValidator(check_label),
     Field(max_length=URL_CHARS, json_schema_extra={"pattern": URL_PATTERN}),
 ]
-Bitrate = Annotated[int, Field(ge=LOWEST_KBPS, le=HIGHEST_KBPS), WHOLE]
+Bitrate = Annotated[
+    int, AfterValidator(_one_of_rates), Field(json_schema_extra={"enum": list(RATES_KBPS)}), WHOLE
+]
 Loudness = Annotated[float, Field(ge=QUIETEST_LUFS, le=LOUDEST_LUFS), BeforeValidator(any_number)]
 OutputFormat = Annotated[
     str,

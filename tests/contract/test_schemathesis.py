@@ -7,6 +7,7 @@ administrators change is a tenant and a key that callers do not use.
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -58,7 +59,11 @@ CHECKS = [
 
 
 EXAMPLES = 10
-LYRIA2_LONGEST_S = 32
+BITRATES_KBPS = {
+    "mp3": {64, 80, 96, 112, 128, 160, 192, 224, 256, 320},
+    "ogg": {80, 96, 112, 128, 160, 192, 224, 256, 320},
+    "opus": {32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256},
+}
 LONGEST_REPORT_DAYS = 400
 ZONES = available_timezones()
 # Texts of administrators: what can be read, and begins or ends with no space.
@@ -218,8 +223,8 @@ def readable(text: str) -> str:
 def refused_beyond_the_schema(body: Any) -> bool:
     """What the document says in words only.
 
-    A field twice in a form, a length that a model cannot give, a credit of more than was spent, an address
-    inside a network.
+    A field twice in a form, a model that is not here, a bit rate that the format does not have, a language
+    that the model does not read, a credit of more than was spent, an address inside a network.
     """
     if not isinstance(body, dict):
         return False
@@ -228,14 +233,29 @@ def refused_beyond_the_schema(body: Any) -> bool:
         return True
     inner = body["body"] if isinstance(body.get("body"), dict) else {}
     fields = {**body, **inner}
-    duration = fields.get("durationSeconds")
-    long = isinstance(duration, int | float) and duration > LYRIA2_LONGEST_S
     address = fields.get("webhook_url", fields.get("url"))
     return (
         bool(set(body) & set(inner))
-        or (long and fields.get("model") == "lyria-002")
+        or str(fields.get("model")).startswith("lyria-3")  # not configured here
+        or not_of_the_format(fields)
+        or any(in_another_script(fields.get(name)) for name in ("prompt", "negative_prompt"))
         or (isinstance(address, str) and not is_on_the_open_internet(address))
     )
+
+
+def not_of_the_format(fields: dict[str, Any]) -> bool:
+    """A bit rate that its format does not have; without a format it would be Lyria 2's, which is WAV."""
+    rate = fields.get("bitrateKbps")
+    if rate is None:
+        return False
+    return str(rate) not in map(str, BITRATES_KBPS.get(str(fields.get("outputFormat")), ()))
+
+
+def in_another_script(text: Any) -> bool:
+    """What Lyria 2 certainly cannot read."""
+    letters = [letter for letter in text if letter.isalpha()] if isinstance(text, str) else []
+    latin = sum(unicodedata.name(letter, "").startswith("LATIN ") for letter in letters)
+    return latin * 2 < len(letters)
 
 
 def unreportable(query: dict[str, Any]) -> bool:

@@ -22,6 +22,7 @@ ALLOWED_LOCAL_IMPORTS = {
     "gateway/deployments.py: yaml": "only whoever has a file of deployments pays for the import",
     "gateway/emulator/mp3.py: soundfile": "with the first song: most tests play none",
     "gateway/tasks/studio.py: gateway.audio": "with the first piece of audio: NumPy costs 80 ms and 25 MB",
+    "gateway/cli/endpoint.py: gateway.provisioning": "Google's client is an extra of seconds and 300 MB",
 }
 
 # Calls of a method named commit outside the databases themselves, as "file: receiver", each with its reason.
@@ -103,6 +104,21 @@ def broad_excepts_without_a_reason(module: Module) -> list[str]:
     return [f"{module.name}:{n}" for n in broad if not (_reason(lines[n]) or _reason(lines[n - 1]))]
 
 
+def googles_client_outside_its_module(module: Module) -> list[str]:
+    """It takes seconds and 300 MB, so nothing that serves may load it. (import-linter sees only `google`.)"""
+    if module.name == "gateway/provisioning/vertex.py":
+        return []
+    plain = [(n.lineno, alias.name) for n in module.nodes() if isinstance(n, ast.Import) for alias in n.names]
+    named = [
+        (n.lineno, f"{n.module}.{alias.name}")
+        for n in module.nodes()
+        if isinstance(n, ast.ImportFrom)
+        for alias in n.names
+    ]
+    heavy = ("google.cloud.", "google.api_core.", "grpc.")
+    return [f"{module.name}:{line}: {name}" for line, name in plain + named if f"{name}.".startswith(heavy)]
+
+
 def _is_broad(kind: ast.expr) -> bool:
     kinds = kind.elts if isinstance(kind, ast.Tuple) else [kind]
     return any(ast.unparse(item) in {"Exception", "BaseException"} for item in kinds)
@@ -123,6 +139,7 @@ RULES: tuple[Rule, ...] = (
     settings_made_below_the_command_line,
     commits_outside_the_engine,
     broad_excepts_without_a_reason,
+    googles_client_outside_its_module,
 )
 
 BROKEN: dict[Rule, tuple[str, ...]] = {
@@ -144,9 +161,16 @@ BROKEN: dict[Rule, tuple[str, ...]] = {
         "try:\n    f()\nexcept (ValueError, Exception):\n    pass\n",
         "try:\n    f()\nexcept:\n    pass\n",
     ),
+    googles_client_outside_its_module: (
+        "import google.cloud.aiplatform\n",
+        "from google.cloud import aiplatform_v1 as v1\n",
+        "def f():\n    from google.cloud.aiplatform_v1 import Model\n",
+        "import grpc\n",
+    ),
 }
 
 SOUND = '''
+import google.auth
 from gateway.settings import Settings
 
 def f(settings: Settings, connection, g):
@@ -203,6 +227,9 @@ def test_layers_hold() -> None:
         ("gateway/tasks/__init__.py", "import gateway.storage", "Adapters"),
         ("gateway/tasks/__init__.py", "import sqlalchemy", "SQLAlchemy"),
         ("gateway/db/engine.py", "import starlette", "Starlette"),
+        ("gateway/provisioning/deployer.py", "import gateway.db", "Deploying knows"),
+        ("gateway/provisioning/deployer.py", "import google.cloud.aiplatform", "Google's libraries"),
+        ("gateway/bootstrap/services.py", "import gateway.provisioning", "Only the command line deploys"),
         ("gateway/web/__init__.py", "import gateway.db", "database through services"),
     ],
 )

@@ -31,7 +31,7 @@ from tests.shell import Shell
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 COMMANDS = (
-    *("serve", "demo", "emulator", "migrate"),
+    *("serve", "demo", "emulator", "endpoint", "migrate"),
     *("tenant", "member", "key", "ledger", "audit", "reconcile"),
 )
 
