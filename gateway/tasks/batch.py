@@ -145,7 +145,7 @@ class Batch:
         except StorageError as error:
             return unreadable(error)
         except (BadAudio, TooShort) as error:
-            return bad_audio(str(error))
+            return unfit(str(error))
         index = clip_of(self._task.spec, takes[0].number)
         problem = await self._store_clip(index, piece, file, [take.seed for take in takes])
         texts = [take.text for take in takes if take.text]
@@ -267,6 +267,16 @@ def bad_audio(why: str) -> UpstreamError:
         "The model's answer was not the audio it should have been.",
         code=ErrorCode.MODEL_ANSWER_INVALID,
         fault=AttemptFault.BROKEN,
+        internal=why,
+    )
+
+
+def unfit(why: str) -> UpstreamError:
+    """Takes that were paid for and will never make a clip: another call would change nothing."""
+    return UpstreamError(
+        "The model's takes do not fit together.",
+        code=ErrorCode.MODEL_ANSWER_INVALID,
+        fault=AttemptFault.REFUSED,
         internal=why,
     )
 

@@ -6,7 +6,7 @@ from gateway.model import Task
 
 def used_up() -> UpstreamError:
     return UpstreamError(
-        "The model was called as often as one task may cost, and the outcome of the last call is unknown.",
+        "The model was called as often as one task may cost, and has not given all that was asked for.",
         code=ErrorCode.MODEL_UNAVAILABLE,
         fault=AttemptFault.UNKNOWN,
     )

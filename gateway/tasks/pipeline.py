@@ -96,15 +96,18 @@ class Pipeline:
         stand = self._stand(lease)
         if begun is None and (hindrance := self._first_hindrance(stand)) is not None:
             return await self._settle(lease, stand, hindrance)
+        reason: UpstreamError | None = None
         while True:
             # Without calls a worker died between the last of them and the end of the task.
             stand, problem = await self._join(lease, stand)
-            calls = stand.calls()
-            if problem is not None or not calls:
-                return await self._settle(lease, stand, problem)
+            reason, calls = problem or reason, stand.calls()
+            if reason is None and calls and begun is None:
+                reason = self._hindrance(stand)
+            if reason is not None or not calls:
+                return await self._settle(lease, stand, reason)
             stand, ended, reason = await self._make(lease, stand, calls, begun)
             begun = None
-            if reason is not None or not stand.unfinished:
+            if not stand.ripe and (reason is not None or not stand.unfinished):
                 return await self._settle(lease, stand, reason, ended)
             if ended is not None:
                 await self._closing.record(lease, ended)

@@ -45,6 +45,11 @@ class Stand:
             if takes and not self._missing_places(index):
                 yield takes
 
+    @property
+    def ripe(self) -> bool:
+        """Whether there are takes to be joined."""
+        return next(self.joinable(), None) is not None
+
     def is_lost(self, call: ModelCall) -> bool:
         """Whether none of its takes would be of use any more."""
         return all(clip_of(self.task.spec, take) in self.lost for take in call.takes)

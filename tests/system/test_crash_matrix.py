@@ -56,7 +56,7 @@ def key(doomed: RunningGateway) -> str:
 def test_a_task_survives_a_kill(
     point: str, doomed: RunningGateway, key: str, hook: Hook, emulator: RunningEmulator
 ) -> None:
-    task = killed_at(point, doomed, key, hook, {})
+    task = killed_at(point, doomed, key, hook, "/api/music_generate_lyria", {})
     assert task["price"]["charged_micros"] == 60_000
     # One call more than was needed at most: that of the process that died.
     assert 1 <= emulator.calls()["paid"] <= 2
@@ -69,7 +69,9 @@ def test_a_task_of_two_calls_survives_a_kill(
     point: str, doomed: RunningGateway, key: str, hook: Hook, emulator: RunningEmulator
 ) -> None:
     """What was paid for before the process died is not paid for again."""
-    task = killed_at(point, doomed, key, hook, {"durationSeconds": 60, "outputFormat": "flac"})
+    emulator.settings(lyria_seconds=32.768)
+    request = {"model": "lyria-002", "durationSeconds": 60, "seed": 1, "outputFormat": "flac"}
+    task = killed_at(point, doomed, key, hook, "/api/music_generate", request)
     assert task["price"]["charged_micros"] == 120_000
     assert 2 <= emulator.calls()["paid"] <= 3
     check(task, doomed, hook)
@@ -77,7 +79,7 @@ def test_a_task_of_two_calls_survives_a_kill(
 
 
 def killed_at(
-    point: str, doomed: RunningGateway, key: str, hook: Hook, request: dict[str, Any]
+    point: str, doomed: RunningGateway, key: str, hook: Hook, path: str, request: dict[str, Any]
 ) -> dict[str, Any]:
     """The task, after its gateway was killed once and started again."""
     hook.told.clear()
@@ -85,7 +87,7 @@ def killed_at(
     doomed.stop()
     doomed.start("tests.doomed", point)
     body = {"prompt": "slow piano", "webhook_url": hook.url, **request}
-    caller = threading.Thread(target=ask_until_answered, args=(point, doomed, key, body, answers))
+    caller = threading.Thread(target=ask_until_answered, args=(point, doomed, key, path, body, answers))
     caller.start()
     doomed.wait_until_killed()
     doomed.start()
@@ -103,7 +105,12 @@ def check(task: dict[str, Any], doomed: RunningGateway, hook: Hook) -> None:
 
 
 def ask_until_answered(
-    point: str, gateway: RunningGateway, key: str, body: dict[str, Any], answers: list[dict[str, Any]]
+    point: str,
+    gateway: RunningGateway,
+    key: str,
+    path: str,
+    body: dict[str, Any],
+    answers: list[dict[str, Any]],
 ) -> None:
     """As a caller does that names its request: again and again until there is an answer."""
     headers = {"X-Api-Key": key, "Idempotency-Key": f'"{point}"'}
@@ -111,7 +118,7 @@ def ask_until_answered(
     def answered() -> bool:
         try:
             response = httpx.post(
-                f"{gateway.url}/api/music_generate_lyria",
+                f"{gateway.url}{path}",
                 headers=headers,
                 json=body,
                 timeout=PATIENCE_S,
