@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.deployments import ENDPOINT, HOST, OUTPUT_URI, USD, Usual, make_deployment, read_deployments
 from gateway.families.lyria2 import LYRIA2
+from gateway.families.lyria3 import LYRIA3_CLIP, LYRIA3_PRO
 from gateway.families.musicgen import MUSICGEN
 from gateway.families.registry import KINDS
 from gateway.model import Deployment, ModelKind
@@ -85,10 +86,14 @@ class Settings(BaseSettings):
     deployments_file: Path | None = Field(
         None,
         validation_alias=AliasChoices("GATEWAY_DEPLOYMENTS"),
-        description="A YAML file of deployments, with their quotas; it replaces what the next three give.",
+        description="A YAML file of deployments, with their quotas; it replaces what the next four give.",
     )
     project: str = Field("", description="Google Cloud project; gives one Lyria 2 deployment.")
     location: str = Field("us-central1", description="Where that deployment is called.")
+    lyria3: bool = Field(
+        default=False,
+        description="Whether that project gives Lyria 3 Clip and Pro too, which are previews.",
+    )
     musicgen_endpoint: str = Field(
         "",
         pattern=ENDPOINT + _OR_NOTHING,
@@ -341,6 +346,8 @@ class Settings(BaseSettings):
             found.append(make_deployment("musicgen", MUSICGEN, usual, self.musicgen_endpoint))
         if self.project:
             found.append(make_deployment("lyria-002", LYRIA2, usual))
+        if self.project and self.lyria3:
+            found.extend(make_deployment(kind, kind, usual) for kind in (LYRIA3_CLIP, LYRIA3_PRO))
         return tuple(found)
 
     @property

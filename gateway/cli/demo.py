@@ -52,6 +52,7 @@ async def _with_models(settings: Settings) -> AsyncIterator[Settings]:
         yield settings.model_copy(
             update={
                 "project": "emulated-project",
+                "lyria3": True,
                 "musicgen_endpoint": "projects/emulated-project/locations/us-central1/endpoints/1",
                 "vertex_url": emulator.url,
                 "google_auth": "anonymous",

@@ -89,6 +89,11 @@ def render_plan(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _hundredths(decibels: float | None) -> float | None:
+    """Finer than anybody hears; what is kept has all its digits."""
+    return None if decibels is None else round(decibels, 2)
+
+
 def render_output(clip: Clip, link: SignedUrl) -> dict[str, Any]:
     return {
         "index": clip.index,
@@ -101,8 +106,8 @@ def render_output(clip: Clip, link: SignedUrl) -> dict[str, Any]:
         "channels": clip.channels,
         "seed": clip.seed,
         "sha256": clip.sha256,
-        "peak_dbfs": clip.peak_dbfs,
-        "loudness_lufs": clip.loudness_lufs,
+        "peak_dbfs": _hundredths(clip.peak_dbfs),
+        "loudness_lufs": _hundredths(clip.loudness_lufs),
         "waveform": list(clip.waveform),
         "text": clip.text,
         "plan": orjson.loads(clip.steps),

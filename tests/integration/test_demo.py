@@ -141,7 +141,12 @@ async def test_a_configured_model_needs_no_emulator(settings: Settings) -> None:
 async def test_without_a_model_an_emulator_stands_in(tmp_path: Path) -> None:
     async with _with_models(Settings(data_dir=tmp_path)) as complete:
         assert complete.emulated
-        assert [deployment.name for deployment in complete.deployments()] == ["musicgen", "lyria-002"]
+        assert [deployment.name for deployment in complete.deployments()] == [
+            "musicgen",
+            "lyria-002",
+            "lyria-3-clip-preview",
+            "lyria-3-pro-preview",
+        ]
         async with httpx.AsyncClient(trust_env=False) as client:
             assert (await client.get(f"{complete.vertex_url}/control/health")).json()["emulator"] is True
     async with httpx.AsyncClient(trust_env=False) as client:

@@ -246,6 +246,28 @@ def test_prices_are_exact_to_the_millionth() -> None:
     assert Settings(project="p", lyria2_price_usd=0.1 + 0.2).deployments()[0].price_micros == 300_000
 
 
+def test_a_project_gives_lyria_3_where_that_is_wanted() -> None:
+    _, clip, pro = Settings(project="p", location="europe-west4", lyria3=True).deployments()
+    assert (clip.name, clip.kind, clip.location, clip.price_micros) == (
+        "lyria-3-clip-preview",
+        "lyria-3-clip-preview",
+        "global",
+        40_000,
+    )
+    assert (pro.kind, pro.location, pro.price_micros) == ("lyria-3-pro-preview", "global", 80_000)
+    assert Settings(lyria3=True).deployments() == ()
+
+
+def test_the_order_of_the_standard_route_is_of_models_that_there_are() -> None:
+    assert Settings(standard_models=" lyria-002, musicgen,lyria-002").standard_order == (
+        "lyria-002",
+        "musicgen",
+    )
+    assert Settings().standard_order == ()
+    with pytest.raises(ValidationError, match="'suno' is no model"):
+        Settings(standard_models="suno")
+
+
 @pytest.mark.parametrize(
     ("usd", "micros"),
     [("", 60_000), ("0", 0), ("0.043", 43_000), ("0.000001", 1), ("999999999.999999", 10**15 - 1)],
