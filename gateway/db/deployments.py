@@ -20,6 +20,7 @@ _now = sa.bindparam("now_ms", type_=sa.BigInteger)
 _health = sa.select(deployments).where(deployments.c.name == _name)
 _HEALTH = Prepared(_health)
 _HEALTH_TO_CHANGE = Prepared(_health.with_for_update())
+_BROKEN = sa.select(deployments.c.name).where(deployments.c.broken_until_ms > _now)
 _KEEP = Upsert(
     deployments,
     key=("name",),
@@ -87,6 +88,11 @@ def get_health(tx: Tx, name: str, *, lock: bool = False) -> Health:
     return Health(
         row.cooling_until_ms, row.busy_count, row.fault_count, row.broken_until_ms, row.broken_count
     )
+
+
+def list_broken(tx: Tx, *, now_ms: int) -> frozenset[str]:
+    """Those that are broken and not yet due to be probed."""
+    return frozenset(tx.execute(_BROKEN, {"now_ms": now_ms}).scalars())
 
 
 def keep_health(tx: Tx, name: str, health: Health) -> None:

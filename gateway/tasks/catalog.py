@@ -46,6 +46,11 @@ class Catalog:
         self.deployments = deployments
         self._order = tuple(order)
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether there is more than one model."""
+        return len({each.kind for each in self.deployments}) > 1
+
     def candidates(
         self, route: Route, model: str | None, allowed: Collection[str] | None = None
     ) -> tuple[Deployment, ...]:

@@ -34,8 +34,11 @@ def make_plan(
     *,
     model: str | None = None,
     allowed: Collection[str] | None = None,
+    broken: Collection[str] = (),
 ) -> Plan:
     """The best way to serve a request of a caller who may use the ``allowed`` models, None being all.
+
+    A model whose deployments are all ``broken`` is taken only where it is named, or no other can.
 
     Raises `InvalidRequest` when no model can do what is asked, and as `Catalog.candidates`.
     """
@@ -45,7 +48,8 @@ def make_plan(
     able = [d for d in candidates if not any(_obstacles(d.kind, spec))]
     if not able:
         raise InvalidRequest(_all_obstacles(candidates, spec))
-    plans = [_plan(deployment, spec) for deployment in able]
+    well = [d for d in able if any(each.name not in broken for each in catalog.of_kind(d.kind))]
+    plans = [_plan(deployment, spec) for deployment in well or able]
     plan = (
         min(plans, key=lambda p: catalog.rank(p.deployment.kind, p.price_micros, p.spec.takes))
         if (model is None and len(plans) > 1)

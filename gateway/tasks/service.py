@@ -10,6 +10,7 @@ from gateway.metrics import Metrics
 from gateway.model import KeyMode, Principal, Task, TaskState
 from gateway.ports import Clock, SignedUrl, Storage
 from gateway.tasks.admission import Admitted, Defaults, Verdict, admit, consider
+from gateway.tasks.availability import Availability
 from gateway.tasks.catalog import Catalog
 from gateway.tasks.ids import IdMaker
 from gateway.tasks.planning import Plan, make_plan
@@ -72,6 +73,7 @@ class TaskService:
         self._announcer = announcer
         self._policy = policy
         self._snapshots = Snapshots(database)
+        self._availability = Availability(database, clock)
 
     async def submit(self, principal: Principal, submission: Submission, *, wait_s: float = 0.0) -> Admitted:
         """Accept a request: when this returns, the task is on disk and will be run, whatever happens here.
@@ -80,7 +82,7 @@ class TaskService:
         Raises `InvalidRequest`, `LimitReached`, `BudgetSpent`, `Forbidden`, `Conflict`, `Unauthorized` or
         `Unavailable`; then nothing was kept.
         """
-        plan = self._plan(principal, submission)
+        plan = await self._plan(principal, submission)
         task, deadline_at_ms = self._planned(principal, submission, plan)
         name = submission.name(principal.mode)
         if wait_s <= 0:
@@ -94,16 +96,19 @@ class TaskService:
                 return replace(admitted, task=ended)
         return replace(admitted, task=await self.wait(principal, admitted.task.id, timeout_s=wait_s))
 
-    def _plan(self, principal: Principal, submission: Submission) -> Plan:
+    async def _plan(self, principal: Principal, submission: Submission) -> Plan:
         """Raises `Forbidden` for a test key where those are switched off."""
         if principal.mode is KeyMode.TEST and not self._policy.test_keys:
             raise _test_keys_off()
+        # The emulator, which serves test keys, is never broken; and whoever names a model means it.
+        choosing = principal.mode is KeyMode.LIVE and submission.model is None and self._catalog.has_choice
         return make_plan(
             self._catalog,
             submission.spec,
             submission.route,
             model=submission.model,
             allowed=principal.allowed_models,
+            broken=await self._availability.broken() if choosing else (),
         )
 
     def _planned(self, principal: Principal, submission: Submission, plan: Plan) -> tuple[Task, int]:
@@ -160,7 +165,7 @@ class TaskService:
         Raises `InvalidRequest`, `Forbidden`, `Unauthorized` or `Unavailable`; a limit that would refuse it is
         told in the quote.
         """
-        plan = self._plan(principal, submission)
+        plan = await self._plan(principal, submission)
         task, _ = self._planned(principal, submission, plan)
         verdict = await self._database.read(lambda tx: consider(tx, task, defaults=self._policy.defaults))
         return Quote(verdict, plan)

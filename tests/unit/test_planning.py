@@ -124,6 +124,31 @@ def test_what_reads_the_language_is_chosen(prompt: str, chosen: ModelKind) -> No
     assert plan(order, prompt=prompt).deployment.kind == chosen
 
 
+def test_a_model_that_is_broken_is_passed_over_while_another_can() -> None:
+    def chosen(*broken: ModelKind, **spec: Any) -> ModelKind:
+        return make_plan(
+            HOSTED, MusicSpec("slow piano", **spec), Route.STANDARD, broken=broken
+        ).deployment.kind
+
+    assert chosen() == LYRIA3_CLIP
+    assert chosen(LYRIA3_CLIP) == LYRIA2
+    assert chosen(LYRIA2, seed=7) == LYRIA2
+    assert chosen(*KINDS) == LYRIA3_CLIP
+
+
+def test_a_model_is_broken_when_all_its_deployments_are() -> None:
+    two = (a_deployment(LYRIA2, name="us"), a_deployment(LYRIA2, name="eu"), a_deployment(MUSICGEN))
+    for broken, kind in (({"us"}, LYRIA2), ({"us", "eu"}, MUSICGEN)):
+        spec = MusicSpec("slow piano")
+        found = make_plan(Catalog(two, (LYRIA2, MUSICGEN)), spec, Route.STANDARD, broken=broken)
+        assert found.deployment.kind == kind
+
+
+def test_a_named_model_is_taken_at_its_name() -> None:
+    found = make_plan(HOSTED, MusicSpec("x"), Route.STANDARD, model=LYRIA2, broken=[LYRIA2])
+    assert found.deployment.kind == LYRIA2
+
+
 def test_a_named_order_is_kept() -> None:
     order = Catalog(ALL, (LYRIA2, MUSICGEN))
     assert plan(order).deployment.kind == LYRIA2
