@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -84,11 +85,16 @@ class RunningEmulator:
 
 
 @contextmanager
-def start_emulator(*options: str, lyria_seconds: float = 1.0) -> Iterator[RunningEmulator]:
-    """Start one and stop it in the end. ``options`` are further words for its command line."""
+def start_emulator(
+    *options: str, lyria_seconds: float = 1.0, directory: Path | None = None
+) -> Iterator[RunningEmulator]:
+    """Start one and stop it in the end. ``options`` are further words for its command line.
+
+    Its code is in ``directory``, if not here.
+    """
     command = [sys.executable, "-m", "gateway.emulator.server", "--port", "0", "--watch-parent", *options]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", cwd=directory
     ) as process:
         try:
             assert process.stdout is not None

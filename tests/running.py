@@ -33,12 +33,15 @@ def free_port() -> int:
 class RunningGateway:
     """One gateway process and its data directory. ``log_path`` collects what it prints."""
 
-    def __init__(self, data_dir: Path, environment: dict[str, str], command: str = "serve") -> None:
+    def __init__(
+        self, data_dir: Path, environment: dict[str, str], command: str = "serve", code: Path | None = None
+    ) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = data_dir.parent / f"{data_dir.name}.log"
         self._command = command
+        self._code = code
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}  # noqa: TID251
         self.environment = {
             **inherited,
@@ -57,6 +60,7 @@ class RunningGateway:
                 env=self.environment,
                 stdout=log,
                 stderr=log,
+                cwd=self._code,
             )
         give_up_at = time.monotonic() + _START_TIMEOUT_S
         while not self.is_ready():
@@ -105,6 +109,7 @@ class RunningGateway:
             text=True,
             check=False,
             timeout=_START_TIMEOUT_S,
+            cwd=self._code,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -121,9 +126,9 @@ class RunningGateway:
 
 @contextmanager
 def start_gateway(
-    directory: Path, vertex_url: str, command: str = "serve", **environment: str
+    directory: Path, vertex_url: str, command: str = "serve", *, code: Path | None = None, **environment: str
 ) -> Iterator[RunningGateway]:
-    """A gateway on an emulator, started and ready; stopped at the end."""
+    """A gateway on an emulator, started and ready; stopped at the end. Its code is in ``code``, or here."""
     gateway = RunningGateway(
         directory / "data",
         {
@@ -134,6 +139,7 @@ def start_gateway(
             **environment,
         },
         command,
+        code,
     )
     try:
         gateway.start()
