@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import yaml
+
 _WITHIN_S = 60.0
 
 
@@ -23,6 +25,19 @@ def promtool(*arguments: str, cwd: Path) -> list[str]:
     if done.returncode == 0:
         return []
     return [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+
+
+def faults_of(expressions: list[str], directory: Path) -> list[str]:
+    """What promtool has against expressions, each wrapped in a rule."""
+    rules = [{"record": f"query:{number}", "expr": expr} for number, expr in enumerate(expressions)]
+    path = directory / "wrapped.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "wrapped", "rules": rules}]}))
+    return promtool("check", "rules", path.name, cwd=directory)
+
+
+def as_asked(query: str) -> str:
+    """A query of the dashboard as Grafana sends it, with everything chosen."""
+    return re.sub(r"\$\w+", ".+", query.replace("$__rate_interval", "5m"))
 
 
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')

@@ -1,6 +1,9 @@
 """deploy/monitoring: what promtool says of it, and whether it speaks of what the gateway tells."""
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import yaml
 from gateway.families.registry import KINDS
 from gateway.metrics import CallMetrics, Metrics
 from gateway.model import KeyMode
-from tests.promtool import Expression, promtool, why_unavailable
+from tests.promtool import Expression, as_asked, faults_of, promtool, why_unavailable
 from tests.specification import Specification
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,8 +59,13 @@ def alert_tests() -> list[Json]:
     return [test for path in TESTS for test in yaml.safe_load(path.read_text())["tests"]]
 
 
+def panels() -> list[Json]:
+    return [panel for panel in parsed("dashboard.json")["panels"] if panel["type"] != "row"]
+
+
 def expressions() -> list[str]:
-    return [alert["expr"] for alert in alerts()]
+    of_panels = [as_asked(target["expr"]) for panel in panels() for target in panel["targets"]]
+    return [alert["expr"] for alert in alerts()] + of_panels
 
 
 def faults_in_tests(
@@ -135,6 +143,16 @@ def test_the_example_of_scraping_is_valid_and_takes_the_rules() -> None:
     assert parsed("prometheus.yml")["rule_files"] == ["alerts.yml"]
 
 
+@needs_promtool
+def test_every_query_of_the_dashboard_can_be_parsed(tmp_path: Path) -> None:
+    assert faults_of(expressions(), tmp_path) == []
+
+
+@needs_promtool
+def test_a_query_that_cannot_be_parsed_is_caught(tmp_path: Path) -> None:
+    assert faults_of(["sum by (job (up)"], tmp_path) != []
+
+
 # What the gateway tells
 
 
@@ -187,6 +205,13 @@ def test_what_all_instances_tell_alike_is_never_added_up() -> None:
     assert len(greatest) == len(re.findall(alike, text)) > 0
 
 
+def test_the_dashboard_shows_every_metric(told: Values) -> None:
+    queries = [as_asked(target["expr"]) for panel in panels() for target in panel["targets"]]
+    shown = {without_suffix(name) for query in queries for name in Expression(query).metrics}
+    ours = {without_suffix(name) for name in told if name.startswith("gateway_")}
+    assert {name for name in ours if not name.endswith("_created")} - shown == set()
+
+
 def test_names_are_read_out_of_an_expression() -> None:
     found = Expression(
         'sum by (job, le) (rate(a_total{mode="live",x=~"b|{c}"}[5m])) / on (job) b_count > 0.5 unless min(c)'
@@ -194,6 +219,10 @@ def test_names_are_read_out_of_an_expression() -> None:
     assert found.metrics == {"a_total", "b_count", "c"}
     assert found.groupings == {"job", "le"}
     assert found.matchers == [("a_total", "mode", "=", "live"), ("a_total", "x", "=~", "b|{c}")]
+
+
+def without_suffix(name: str) -> str:
+    return re.sub(r"_(bucket|count|sum)$", "", name)
 
 
 # What people are told
@@ -229,3 +258,37 @@ def test_every_alert_is_shown_firing_and_silent() -> None:
     names = {alert["alert"] for alert in alerts()}
     assert {case["alertname"] for case in cases if case["exp_alerts"]} == names
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == names
+
+
+# The dashboard
+
+
+def test_the_dashboard_is_what_its_script_makes() -> None:
+    made = subprocess.run(
+        [sys.executable, PLACE / "dashboard.py"], capture_output=True, text=True, check=True
+    ).stdout
+    assert made == (PLACE / "dashboard.json").read_text(), "python dashboard.py > dashboard.json"
+
+
+def test_the_dashboard_uses_the_variables_that_it_has() -> None:
+    text = (PLACE / "dashboard.json").read_text()
+    names = {variable["name"] for variable in json.loads(text)["templating"]["list"]}
+    assert set(re.findall(r"\$\{?([a-z]\w*)", text)) == names
+
+
+def test_legends_name_labels_that_their_query_keeps() -> None:
+    for target in (target for panel in panels() for target in panel["targets"]):
+        kept = Expression(as_asked(target["expr"])).groupings | OF_TARGETS
+        assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= kept, target["expr"]
+
+
+def test_no_two_graphs_of_the_dashboard_lie_upon_each_other() -> None:
+    everything = parsed("dashboard.json")["panels"]
+    taken = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in everything)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(taken) == len(set(taken))
+    assert len({panel["id"] for panel in everything}) == len(everything)
