@@ -1,13 +1,26 @@
-"""Prometheus's own judge of rules and expressions, of Debian's package."""
+"""Prometheus's own programs, of Debian's package: promtool, and a server on a loopback port.
+
+with start_prometheus(tmp_path, configuration) as prometheus:
+    prometheus.query("up")
+"""
 
 import re
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import yaml
 
+from tests.running import free_port
+
 _WITHIN_S = 60.0
+
+Json = dict[str, Any]
 
 
 def why_unavailable() -> str | None:
@@ -72,3 +85,54 @@ class Expression:
         ]
         names = _NAME.findall(re.sub(r"\{[^}]*\}", "", bare))
         self.metrics = {name for name in names if name.lower() not in _WORDS}
+
+
+class RunningPrometheus:
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=30, trust_env=False)
+
+    def is_ready(self) -> bool:
+        try:
+            return self._http.get("/status/runtimeinfo").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def query(self, expression: str) -> list[Json]:
+        """The series of an expression now, each with ``metric`` and ``value``. Fails where it is wrong."""
+        response = self._http.get("/query", params={"query": expression})
+        assert response.status_code == 200, f"{expression}: {response.text}"
+        found: list[Json] = response.json()["data"]["result"]
+        return found
+
+    def rules(self) -> list[Json]:
+        groups = self._http.get("/rules").json()["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    def close(self) -> None:
+        self._http.close()
+
+
+@contextmanager
+def start_prometheus(directory: Path, configuration: Json) -> Iterator[RunningPrometheus]:
+    """One of one's own, with nothing stored before and nothing kept. Ended in the end."""
+    (directory / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        "prometheus",
+        f"--config.file={directory / 'prometheus.yml'}",
+        f"--storage.tsdb.path={directory / 'series'}",
+        f"--web.listen-address={address}",
+    ]
+    log_path = directory / "prometheus.log"
+    with log_path.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        prometheus = RunningPrometheus(f"http://{address}")
+        try:
+            give_up_at = time.monotonic() + _WITHIN_S
+            while not prometheus.is_ready():
+                assert process.poll() is None, log_path.read_text()
+                assert time.monotonic() < give_up_at, log_path.read_text()
+                time.sleep(0.05)
+            yield prometheus
+        finally:
+            prometheus.close()
+            process.kill()
