@@ -107,15 +107,18 @@ $$sudo apt-get update -qq; \
 $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
 endef
 
-# The image tests build the Dockerfile for real, and the abuse guard's count in a real Redis. Where that cannot be
-# (no apt-get, no rights) the other tests still run, and those say what they miss.
-SYSTEM_PACKAGES := buildah debootstrap debian-archive-keyring redis-server
-SYSTEM_COMMANDS := buildah debootstrap redis-server
+# The image tests build the Dockerfile for real, the abuse guard's count in a real Redis, and alert rules are those of
+# a real Prometheus. Where that cannot be (no apt-get, no rights) the other tests still run, and those say what they
+# miss. Where systemd runs, Debian would leave a Prometheus listening on all addresses: one that was not there is ended.
+SYSTEM_PACKAGES := buildah debootstrap debian-archive-keyring redis-server prometheus
+SYSTEM_COMMANDS := buildah debootstrap redis-server prometheus
 $(STAMPS)/system: Makefile
 	@set -e; mkdir -p $(STAMPS); \
 	missing=; for name in $(SYSTEM_COMMANDS); do command -v $$name >/dev/null || missing=$$name; done; \
 	if [ -z "$$missing" ]; then touch $@; exit 0; fi; \
+	had=$$(command -v prometheus || :); \
 	$(call INSTALL_PACKAGES,$(SYSTEM_PACKAGES),Some tests need,they will not run); \
+	if [ -z "$$had" ] && [ -d /run/systemd/system ]; then $$sudo systemctl disable --quiet --now prometheus || :; fi; \
 	touch $@
 
 # The load generator. Without it the benchmark says which measurements are left.

@@ -1,7 +1,9 @@
 """Every Prometheus metric, declared once, with closed label values."""
 
+import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -52,7 +54,7 @@ class CallMetrics:
 
 
 class WebhookMetrics:
-    """What the pump does, and what it has before it."""
+    """What the pump does."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._tries = Counter(
@@ -67,16 +69,61 @@ class WebhookMetrics:
             registry=registry,
             buckets=_WEBHOOK_BUCKETS,
         )
-        self.pending = Gauge(
-            "gateway_webhooks_pending",
-            "Webhook deliveries that are due or wait for another try.",
-            registry=registry,
-        )
         for outcome in TryOutcome:
             self._tries.labels(outcome.value)
 
     def tried(self, outcome: TryOutcome) -> None:
         self._tries.labels(outcome.value).inc()
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the database, and so is the same whichever instance is asked.
+
+    ``waiting`` are tasks by model, ``oldest_s`` how old the oldest of them is by model and mode, without
+    those of suspended tenants; where nothing waits, they say nothing.
+    """
+
+    waiting: Mapping[str, int]
+    oldest_s: Mapping[tuple[ModelKind, KeyMode], float]
+    webhooks: int
+
+
+class BacklogMetrics:
+    """What waits, as of this scrape. ``gauge`` makes gauges, ``counter`` counters."""
+
+    def __init__(self, gauge: Callable[..., Gauge], counter: Callable[..., Counter]) -> None:
+        self._waiting = gauge("gateway_tasks_waiting", "Tasks queued now, by model.", "model")
+        self._oldest = gauge(
+            "gateway_tasks_oldest_seconds",
+            "Age of the oldest task queued now, by model and mode of the key; suspended tenants apart.",
+            "model",
+            "mode",
+        )
+        self._webhooks = gauge(
+            "gateway_webhooks_pending", "Webhook deliveries that are due or wait for another try."
+        )
+        self._incomplete = counter(
+            "gateway_scrapes_incomplete_total",
+            "Scrapes that had to leave the queue out because the database did not answer.",
+        )
+        self.counted(Backlog({}, {}, 0))
+
+    def counted(self, backlog: Backlog) -> None:
+        self._webhooks.set(backlog.webhooks)
+        for model in KINDS:
+            self._waiting.labels(model).set(backlog.waiting.get(model, 0))
+            for mode in KeyMode:
+                self._oldest.labels(model, mode.value).set(backlog.oldest_s.get((model, mode), 0.0))
+
+    def unknown(self) -> None:
+        """What an earlier scrape found would pass for the present, and outweigh what others find."""
+        self._incomplete.inc()
+        self._webhooks.set(math.nan)
+        for model in KINDS:
+            self._waiting.labels(model).set(math.nan)
+            for mode in KeyMode:
+                self._oldest.labels(model, mode.value).set(math.nan)
 
 
 class GuardName(StrEnum):
@@ -192,7 +239,7 @@ class Metrics:
             "state",
             "mode",
         )
-        self._waiting = self._gauge("gateway_tasks_waiting", "Tasks queued now, by model.", "model")
+        self.backlog = BacklogMetrics(self._gauge, self._counter)
         self.running = self._gauge("gateway_tasks_running", "Tasks this process runs now.")
         self._upstream_seconds = self._histogram(
             "gateway_upstream_seconds",
@@ -217,10 +264,6 @@ class Metrics:
         self.uploads = UploadMetrics(self._counter)
         self.guard, self.retention = GuardMetrics(self._counter), RetentionMetrics(self._counter)
         self.webhooks = WebhookMetrics(self.registry)
-        self.scrape_incomplete = self._counter(
-            "gateway_scrapes_incomplete_total",
-            "Scrapes that had to leave the queue out because the database did not answer.",
-        )
         self.loop_lag = self._histogram(
             "gateway_event_loop_lag_seconds", "How late the event loop woke a timer.", _LAG_BUCKETS
         )
@@ -259,7 +302,6 @@ class Metrics:
     def _show_from_the_start(self) -> None:
         """A series that first appears with its first increase hides that increase from `rate()`."""
         for model in KINDS:
-            self._waiting.labels(model).set(0)
             for mode in KeyMode:
                 for state in TaskState:
                     self._tasks.labels(model, state.value, mode.value)
@@ -292,10 +334,6 @@ class Metrics:
         """A call took so long and received so much, whatever came of it."""
         self._upstream_seconds.labels(model, mode.value).observe(seconds)
         self._received_bytes.labels(model, mode.value).inc(size_bytes)
-
-    def waiting_counted(self, waiting: dict[str, int]) -> None:
-        for model in KINDS:
-            self._waiting.labels(model).set(waiting.get(model, 0))
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -32,9 +32,9 @@ from gateway.bootstrap.ground import (
     open_identity,
     open_storage,
 )
-from gateway.db import deliveries, opening, work
-from gateway.db.engine import Database
-from gateway.metrics import Metrics, RetentionMetrics
+from gateway.db import deliveries, lines, opening, work
+from gateway.db.engine import Database, Tx
+from gateway.metrics import Backlog, Metrics, RetentionMetrics
 from gateway.model import KeyMode, ModelKind
 from gateway.ports import Clock, FileSource, MusicModel, Storage
 from gateway.settings import Settings
@@ -125,11 +125,8 @@ class Services:
     signals: Signals
     new_id: IdMaker
 
-    async def count_waiting(self) -> dict[str, int]:
-        return await self.database.read(work.count_waiting)
-
-    async def count_pending(self) -> int:
-        return await self.database.read(deliveries.count_pending)
+    async def look_at_backlog(self) -> Backlog:
+        return await self.database.read(partial(_backlog, now_ms=self.clock.now_ms()))
 
     async def drain(self) -> None:
         """Stop claiming tasks and webhooks, and end or give back what is under way, within one grace time."""
@@ -137,6 +134,14 @@ class Services:
 
     async def check_database(self) -> None:
         await self.database.read(work.count_waiting)
+
+
+def _backlog(tx: Tx, *, now_ms: int) -> Backlog:
+    oldest_s = {
+        (lane.model, KeyMode.TEST if lane.test else KeyMode.LIVE): max(0, now_ms - since_ms) / 1000
+        for lane, since_ms in lines.find_oldest(tx).items()
+    }
+    return Backlog(work.count_waiting(tx), oldest_s, deliveries.count_pending(tx))
 
 
 async def migrate(settings: Settings) -> bool:

@@ -237,8 +237,7 @@ def _apis(settings: Settings, services: Services) -> Apis:
         account=AccountApi(callers, services.standings, services.usage),
         operations=OperationsApi(
             checks,
-            services.count_waiting,
-            services.count_pending,
+            services.look_at_backlog,
             services.metrics,
             read_specification(),
         ),

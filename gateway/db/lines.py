@@ -132,6 +132,32 @@ def _first_of(lane: Lane) -> sa.ScalarSelect[Any]:
 
 _waiting: Any = sa.select(*(_first_of(lane).label(f"lane_{number}") for number, lane in enumerate(_LANES)))
 _WAITING = Prepared(_waiting)
+# A probe of ix_tasks_line for each line, since a line may say that it waits a little longer than it does.
+_since = (
+    sa.select(tasks.c.created_at_ms)
+    .where(
+        tasks.c.tenant_id == queue_lines.c.tenant_id,
+        tasks.c.model == queue_lines.c.model,
+        tasks.c.test == queue_lines.c.test,
+        in_state(TaskState.QUEUED),
+    )
+    .order_by(tasks.c.tenant_seq)
+    .limit(1)
+    .correlate(queue_lines)
+    .scalar_subquery()
+    .label("since_ms")
+)
+_fronts = (
+    sa.select(queue_lines.c.model, queue_lines.c.test, _since)
+    .join(tenants, tenants.c.id == queue_lines.c.tenant_id)
+    .where(_waits, tenants.c.status == "active")
+    .subquery("fronts")
+)
+_OLDEST = Prepared(
+    sa.select(_fronts.c.model, _fronts.c.test, sa.func.min(_fronts.c.since_ms).label("since_ms"))
+    .where(_fronts.c.since_ms.is_not(None))
+    .group_by(_fronts.c.model, _fronts.c.test)
+)
 # It ran, and came back into the queue, and its time is over: whoever takes it ends it.
 _OVERDUE = Prepared(
     sa.select(tasks.c.id)
@@ -179,6 +205,11 @@ def find_first(tx: Tx, line: Line, *, now_ms: int) -> str | None:
         },
     )
     return None if row is None else str(row.id)
+
+
+def find_oldest(tx: Tx) -> dict[Lane, int]:
+    """When the oldest task that waits in each lane was asked for, tenants that are suspended left out."""
+    return {Lane(row.model, bool(row.test)): row.since_ms for row in _OLDEST.all(tx, {})}
 
 
 def find_overdue(tx: Tx, *, now_ms: int) -> str | None:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import GatewayError
-from gateway.metrics import Metrics
+from gateway.metrics import Backlog, Metrics
 from gateway.web.problems import problem
 
 Check = Callable[[], Awaitable[None]]
@@ -20,14 +20,12 @@ class OperationsApi:
     def __init__(
         self,
         checks: Mapping[str, Check],
-        count_waiting: Callable[[], Awaitable[dict[str, int]]],
-        count_pending: Callable[[], Awaitable[int]],
+        look_at_backlog: Callable[[], Awaitable[Backlog]],
         metrics: Metrics,
         specification: bytes,
     ) -> None:
         self._checks = checks
-        self._count_waiting = count_waiting
-        self._count_pending = count_pending
+        self._look_at_backlog = look_at_backlog
         self._metrics = metrics
         self._specification = specification
 
@@ -46,11 +44,10 @@ class OperationsApi:
 
     async def metrics(self, request: Request) -> Response:  # noqa: ARG002 - the same
         try:
-            self._metrics.waiting_counted(await self._count_waiting())
-            self._metrics.webhooks.pending.set(await self._count_pending())
+            self._metrics.backlog.counted(await self._look_at_backlog())
         except GatewayError:
             # The other figures matter most just when the database is away.
-            self._metrics.scrape_incomplete.inc()
+            self._metrics.backlog.unknown()
         return Response(self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def openapi(self, request: Request) -> Response:  # noqa: ARG002 - the same

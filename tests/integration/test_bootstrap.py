@@ -58,7 +58,7 @@ async def test_a_gateway_is_built_from_an_empty_directory(tmp_path: Path) -> Non
         assert await services.authenticator.authenticate(text) == principal
         await services.check_database()
         await services.storage.check()
-        assert await services.count_waiting() == {}
+        assert (await services.look_at_backlog()).waiting == {}
     assert {"gateway.db", "audio", "signing-secret"} <= names(settings.data_dir)
 
 

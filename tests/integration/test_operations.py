@@ -1,5 +1,6 @@
 """/livez, /readyz, /metrics, /openapi.yaml."""
 
+import math
 import shutil
 
 import httpx
@@ -88,14 +89,20 @@ async def test_the_queue_is_counted_when_asked(client: httpx.AsyncClient, caller
     found = await samples(client)
     assert found["gateway_tasks_waiting", frozenset({("model", "musicgen")})] == 1
     assert found["gateway_tasks_waiting", frozenset({("model", "lyria-002")})] == 2
+    oldest = {mode: frozenset({("model", "lyria-002"), ("mode", mode)}) for mode in ("live", "test")}
+    assert found["gateway_tasks_oldest_seconds", oldest["live"]] > 0
+    assert found["gateway_tasks_oldest_seconds", oldest["test"]] == 0
 
 
 async def test_without_the_database_the_rest_is_still_told(
-    client: httpx.AsyncClient, services: Services
+    client: httpx.AsyncClient, caller: Caller, services: Services
 ) -> None:
+    await caller.ask()
+    await samples(client)
     await services.database.close()
     found = await samples(client)
     assert found["gateway_scrapes_incomplete_total", frozenset()] == 1
+    assert math.isnan(found["gateway_tasks_waiting", frozenset({("model", "musicgen")})])
 
 
 async def test_no_caller_can_add_a_series(client: httpx.AsyncClient, caller: Caller) -> None:

@@ -117,7 +117,7 @@ async def test_what_no_model_here_can_do_leaves_no_trace(
 ) -> None:
     with pytest.raises(InvalidRequest):
         await services.tasks.submit(principal, submission)
-    assert await services.count_waiting() == {}
+    assert (await services.look_at_backlog()).waiting == {}
 
 
 async def test_a_gateway_without_a_model_is_unavailable(services: Services, principal: Principal) -> None:

@@ -16,7 +16,7 @@ from gateway.db.lines import Lane, Line
 from gateway.db.work import AttemptEnd, Lease
 from gateway.errors import Unavailable
 from gateway.families.lyria2 import LYRIA2
-from gateway.model import TRANSITIONS, Task, TaskError, TaskState
+from gateway.model import TRANSITIONS, Task, TaskError, TaskState, TenantStatus
 from tests import queueing
 from tests.databases import Store, open_store
 from tests.factories import NOW_MS, a_clip, keep_key, keep_task, keep_tenant
@@ -191,6 +191,30 @@ async def test_what_waits_is_counted_by_model(database: Database) -> None:
     await keep_task(database, key)
     await claim(database, await keep_task(database, key))
     assert await database.read(work.count_waiting) == {"lyria-002": 2}
+
+
+async def test_the_oldest_of_a_lane_is_known_whoever_asked_for_it(database: Database) -> None:
+    await keep_task(database, created_at_ms=NOW_MS)
+    key = await keep_key(database)
+    await claim(database, await keep_task(database, key, created_at_ms=NOW_MS - 9_000))
+    await keep_task(database, key, created_at_ms=NOW_MS - 5_000)
+    await keep_task(database, key, created_at_ms=NOW_MS - 1_000)
+    await keep_task(database, key, created_at_ms=NOW_MS - 7_000, test=True)
+    assert await database.read(lines.find_oldest) == {
+        Lane(LYRIA2, test=False): NOW_MS - 5_000,
+        Lane(LYRIA2, test=True): NOW_MS - 7_000,
+    }
+
+
+async def test_what_a_suspended_tenant_has_waiting_makes_nothing_old(database: Database) -> None:
+    tenant = await keep_tenant(database, status=TenantStatus.SUSPENDED)
+    await keep_task(database, await keep_key(database, tenant))
+    assert await database.read(lines.find_oldest) == {}
+
+
+async def test_a_lane_where_all_have_started_has_no_oldest(database: Database) -> None:
+    await claim(database, await keep_task(database))
+    assert await database.read(lines.find_oldest) == {}
 
 
 async def test_workers_at_once_never_share_a_task(database: Database, store: Store) -> None:

@@ -1,5 +1,6 @@
 """What the gateway counts, read back by Prometheus's own parser."""
 
+import math
 import platform
 
 import pytest
@@ -8,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.families.lyria2 import LYRIA2
 from gateway.families.musicgen import MUSICGEN
 from gateway.families.registry import KINDS
-from gateway.metrics import CallMetrics, CallOutcome, Metrics
+from gateway.metrics import Backlog, CallMetrics, CallOutcome, Metrics
 from gateway.model import KeyMode, ModelKind, TaskState
 
 
@@ -78,10 +79,25 @@ def test_what_the_emulator_answers_test_keys_is_not_in_the_figures_of_live_ones(
 
 
 def test_what_waits_is_what_waits_now(metrics: Metrics) -> None:
-    metrics.waiting_counted({"lyria-002": 7})
-    metrics.waiting_counted({"musicgen": 2})
+    metrics.backlog.counted(Backlog({"lyria-002": 7}, {(LYRIA2, KeyMode.LIVE): 8.5}, 3))
+    metrics.backlog.counted(Backlog({"musicgen": 2}, {(MUSICGEN, KeyMode.TEST): 1.5}, 1))
     assert value(metrics, "gateway_tasks_waiting", model="lyria-002") == 0
     assert value(metrics, "gateway_tasks_waiting", model="musicgen") == 2
+    assert value(metrics, "gateway_tasks_oldest_seconds", model="lyria-002", mode="live") == 0
+    assert value(metrics, "gateway_tasks_oldest_seconds", model="musicgen", mode="test") == 1.5
+    assert value(metrics, "gateway_webhooks_pending") == 1
+
+
+def test_what_cannot_be_counted_is_not_what_it_was_before(metrics: Metrics) -> None:
+    metrics.backlog.counted(Backlog({"lyria-002": 7}, {(LYRIA2, KeyMode.LIVE): 8.5}, 3))
+    metrics.backlog.unknown()
+    for name, labels in (
+        ("gateway_tasks_waiting", {"model": "lyria-002"}),
+        ("gateway_tasks_oldest_seconds", {"model": "lyria-002", "mode": "live"}),
+        ("gateway_webhooks_pending", {}),
+    ):
+        assert math.isnan(value(metrics, name, **labels) or 0.0), name
+    assert value(metrics, "gateway_scrapes_incomplete_total") == 1
 
 
 def test_stored_bytes_add_up(metrics: Metrics) -> None:
