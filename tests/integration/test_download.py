@@ -116,6 +116,15 @@ async def test_an_answer_does_not_choose_what_is_read(
     assert gcs.count("get") == 0
 
 
+async def test_an_object_that_is_larger_than_any_music_is_refused_as_it_comes(
+    objects: ForeignObjects,
+) -> None:
+    blocks = ObjectReader(objects, limit_bytes=600_000).read(URI, within=f"gs://{BUCKET}/out")
+    with pytest.raises(UpstreamError) as told:
+        await anext(block async for block in blocks if not block)
+    assert told.value.fault is AttemptFault.BROKEN
+
+
 async def test_what_cannot_be_read_counts_as_lost(objects: ForeignObjects) -> None:
     with pytest.raises(UpstreamError) as told:
         async for _ in ObjectReader(objects).read(f"{URI}x", within=f"gs://{BUCKET}/out/"):
