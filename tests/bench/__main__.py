@@ -18,6 +18,7 @@ from tests.bench import (
     accepts,
     admissions,
     claims,
+    conversions,
     environments,
     estimates,
     events,
@@ -42,11 +43,12 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Section]]] = {
     "memory": memory.measure,
     "events": events.measure,
     "start": start.measure,
+    "conversions": conversions.measure,
 }
 _NEED_WRK = {"polls", "accepts", "latency"}
 _NO_WRK = (
     "wrk is not installed, and polls, accepts and latency need it. On Debian: apt-get install wrk. "
-    "Without it: python -m tests.bench --only admissions,claims,memory,events,start"
+    "Without it: python -m tests.bench --only admissions,claims,memory,events,start,conversions"
 )
 
 
