@@ -35,7 +35,7 @@ lint: setup-dev ## Format, lint, types, layers, Dockerfile, workflows, shell.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/hadolint Dockerfile
+	$(BIN)/hadolint Dockerfile deploy/musicgen/Dockerfile
 	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/shellcheck .ci/run
 
@@ -50,6 +50,7 @@ lock: $(STAMPS)/venv ## Re-create the requirement files; UPGRADE=1 takes newer v
 	$(LOCK) -o requirements.txt pyproject.toml --constraints requirements-dev.txt
 	$(LOCK) -o requirements-build.txt --group build --constraints requirements-dev.txt
 	$(LOCK) -o tests/bench/requirements-litellm.txt tests/bench/requirements-litellm.in
+	$(LOCK) --python-version 3.11 -o deploy/musicgen/requirements.txt deploy/musicgen/requirements.in
 
 bench: setup-dev $(STAMPS)/wrk ## Measure throughput, latency, memory and start (tests/bench/README.md).
 	$(BIN)/python -m tests.bench $(BENCH)
