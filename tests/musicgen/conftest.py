@@ -14,7 +14,8 @@ from tests.musicgen.container import PYTHON, Container, environment, start_conta
 
 HERE = Path(__file__).parent
 HEALTH_ROUTE = "/v1/endpoints/5/deployedModels/7"
-PREDICT_ROUTE = "/v1/endpoints/5/deployedModels/7:predict"
+# Where the gateway of `tests.running` calls MusicGen.
+PREDICT_ROUTE = "/v1/projects/test-project/locations/us-central1/endpoints/7:predict"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,12 +6,15 @@ In the order of a container's life.
 import asyncio
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.gcs import BUCKET, Gcs
 from tests.musicgen.conftest import HEALTH_ROUTE
 from tests.musicgen.container import Container, audio_of, body, read_wav, start_container, stop
+from tests.running import start_gateway
 
 pytestmark = pytest.mark.xdist_group("musicgen")
 
@@ -43,6 +46,19 @@ def test_what_no_answer_holds_is_put_where_the_container_was_told(deployed: Cont
     name = clip["gcsUri"].removeprefix(f"gs://{BUCKET}/")
     assert name.startswith("usual/")
     assert int(gcs.stored(name)["size"]) == clip["sizeBytes"] == 44 + 65 * 8_000 * 2 * 2
+
+
+def test_a_tenant_of_a_gateway_gets_its_music(deployed: Container, tmp_path: Path) -> None:
+    """The gateway takes the container for Vertex AI: the contract, from both ends."""
+    asked = {"model": "musicgen", "prompt": PROMPT, "durationSeconds": 2, "sampleCount": 2, "seed": 3}
+    with (
+        start_gateway(tmp_path, deployed.url) as gateway,
+        httpx.Client(base_url=gateway.url, headers={"X-Api-Key": gateway.create_key()}, timeout=60) as client,
+    ):
+        task = client.post("/api/music_generate", json=asked).raise_for_status().json()
+        clips = [client.get(url).content for url in task["audio_urls"]]
+    made = deployed.predict(PROMPT, duration_seconds=2, sample_count=2, seed=3)
+    assert clips == [audio_of(clip) for clip in made]
 
 
 async def test_a_full_line_is_429_and_who_hangs_up_is_not_served(deployed: Container) -> None:
