@@ -24,8 +24,8 @@ from tests.running import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-musicgen" / "bin" / "python"
-START_TIMEOUT_S = 120
-CALL_TIMEOUT_S = 120
+START_TIMEOUT_S = 300
+CALL_TIMEOUT_S = 300
 
 
 @dataclass

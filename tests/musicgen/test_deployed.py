@@ -13,7 +13,15 @@ import pytest
 
 from tests.gcs import BUCKET, Gcs
 from tests.musicgen.conftest import HEALTH_ROUTE
-from tests.musicgen.container import Container, audio_of, body, read_wav, start_container, stop
+from tests.musicgen.container import (
+    START_TIMEOUT_S,
+    Container,
+    audio_of,
+    body,
+    read_wav,
+    start_container,
+    stop,
+)
 from tests.running import start_gateway
 
 pytestmark = pytest.mark.xdist_group("musicgen")
@@ -112,7 +120,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
             name: stack.enter_context(start_container(logs / name, **variables))
             for name, variables in wanted.items()
         }
-        return {name: Ended(one.process.wait(120), one.said()) for name, one in started.items()}
+        return {name: Ended(one.process.wait(START_TIMEOUT_S), one.said()) for name, one in started.items()}
 
 
 def test_weights_that_cannot_be_loaded_end_the_container(ended: dict[str, Ended]) -> None:

@@ -141,7 +141,7 @@ async def test_two_requests_at_once_are_both_served(container: Container) -> Non
 async def test_health_is_answered_while_music_is_made(container: Container) -> None:
     task = container.predicting(PROMPT, duration_seconds=65)
     await container.until_said("making 1 x 65 s", container.said().count("making 1 x 65 s") + 1)
-    async with httpx.AsyncClient(timeout=5) as client:
+    async with httpx.AsyncClient(timeout=10) as client:
         assert (await client.get(container.url + "/health")).status_code == 200
     assert not task.done()
     await task
