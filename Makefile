@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MUSICGEN := .venv-musicgen
 STAMPS := $(VENV)/.stamps
 UV := VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header $(if $(UPGRADE),--upgrade)
@@ -22,7 +23,7 @@ help: ## Show this list.
 
 setup: $(STAMPS)/setup ## Create .venv with the gateway and what it needs to run.
 
-setup-dev: $(STAMPS)/setup-dev $(STAMPS)/system ## Add what tests and linters need.
+setup-dev: $(STAMPS)/setup-dev $(STAMPS)/system $(STAMPS)/musicgen ## Add what tests and linters need.
 
 run: setup ## Start a complete gateway on this machine, with an emulator in place of Vertex AI.
 	@exec $(BIN)/gateway demo
@@ -35,7 +36,7 @@ lint: setup-dev ## Format, lint, types, layers, Dockerfile, workflows, shell.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/hadolint Dockerfile
+	$(BIN)/hadolint Dockerfile deploy/musicgen/Dockerfile
 	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/shellcheck .ci/run
 
@@ -50,6 +51,7 @@ lock: $(STAMPS)/venv ## Re-create the requirement files; UPGRADE=1 takes newer v
 	$(LOCK) -o requirements.txt pyproject.toml --constraints requirements-dev.txt
 	$(LOCK) -o requirements-build.txt --group build --constraints requirements-dev.txt
 	$(LOCK) -o tests/bench/requirements-litellm.txt tests/bench/requirements-litellm.in
+	$(LOCK) --python-version 3.11 -o deploy/musicgen/requirements.txt deploy/musicgen/requirements.in
 
 bench: setup-dev $(STAMPS)/wrk ## Measure throughput, latency, memory and start (tests/bench/README.md).
 	$(BIN)/python -m tests.bench $(BENCH)
@@ -60,9 +62,9 @@ image: ## Build the container image with Docker, Podman or Buildah, whichever is
 	exec "$$engine" build --tag gateway .
 
 clean: ## Remove the environment and every cache; ./data stays.
-	rm -rf $(VENV) .bench dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) $(MUSICGEN) .bench dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
-	find gateway tests -type d -name __pycache__ -prune -exec rm -rf {} +
+	find gateway tests deploy -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is written last, so an interrupted step is simply done again. An environment is kept if it works; it does
 # not when its Python is gone, when pip is missing, or when it was made under another path.
@@ -90,6 +92,21 @@ $(STAMPS)/setup: $(STAMPS)/venv requirements.txt pyproject.toml
 
 $(STAMPS)/setup-dev: $(STAMPS)/setup requirements-dev.txt
 	@$(UV) pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# What the MusicGen container runs on, for its tests: torch must not enter the gateway's environment. The CPU build of
+# torch where pip finds it (tests/musicgen/torch-cpu.txt), and then none of CUDA; else all that ships.
+$(STAMPS)/musicgen: $(STAMPS)/venv deploy/musicgen/requirements.txt tests/musicgen/torch-cpu.txt \
+		$(if $(wildcard $(MUSICGEN)/bin/python),,force)
+	@echo "Installing into $(MUSICGEN): torch and transformers ..."
+	@$(BIN)/python -m venv --clear --without-pip $(MUSICGEN)
+	@without=none; ! $(BIN)/python -m pip --python $(MUSICGEN) install -qq --disable-pip-version-check --no-compile \
+			--no-deps --require-hashes -r tests/musicgen/torch-cpu.txt 2>/dev/null \
+		|| without='torch=|triton=|cuda-|nvidia-'; \
+	awk -v without="^($$without)" '/^[a-z]/ { kept = $$0 !~ without } kept' deploy/musicgen/requirements.txt \
+		>$(MUSICGEN)/requirements.txt
+	@VIRTUAL_ENV="$(CURDIR)/$(MUSICGEN)" $(BIN)/uv pip install --quiet --require-hashes --no-deps \
+		-r $(MUSICGEN)/requirements.txt
 	@touch $@
 
 # Installs Debian packages: $(1) are their names, $(2) says who needs them, $(3) what becomes of those without.

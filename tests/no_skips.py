@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(NoSkips(), PLUGIN_NAME)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # pytest keeps plugins in sets
 class NoSkips:
     not_run: list[str] = field(default_factory=list)
 
