@@ -114,6 +114,20 @@ def emulator(_emulator_process: RunningEmulator) -> RunningEmulator:
     return _emulator_process
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep groups together: pytest-xdist 3.8 marks them where pytest 9.2 no longer looks (its issue 1386).
+
+    Without, each worker would build an image and start servers of its own.
+    """
+    if not config.getoption("loadgroup", default=False):
+        return
+    for item in items:
+        names = sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")})
+        suffix = f"@{'_'.join(names)}"
+        if names and not item.nodeid.endswith(suffix):
+            item._id = type(item._id).parse(item.nodeid + suffix)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What is about the database runs on both kinds: every test that asks for `database`, and every module
     that says so. All others use a database too, but are not about it."""

@@ -18,20 +18,6 @@ HEALTH_ROUTE = "/v1/endpoints/5/deployedModels/7"
 PREDICT_ROUTE = "/v1/projects/test-project/locations/us-central1/endpoints/7:predict"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep groups together: pytest-xdist 3.8 marks them where pytest 9.2 no longer looks (its issue 1386).
-
-    Without, each worker would start servers of its own. It does the same for groups of other tests.
-    """
-    if not config.getoption("loadgroup", default=False):
-        return
-    for item in items:
-        names = sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")})
-        suffix = f"@{'_'.join(names)}"
-        if names and not item.nodeid.endswith(suffix):
-            item._id = type(item._id).parse(item.nodeid + suffix)
-
-
 @dataclass(frozen=True)
 class Models:
     """Directories, and what ``checks.py`` found out."""
