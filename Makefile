@@ -35,7 +35,7 @@ lint: setup-dev ## Format, lint, types, layers, Dockerfile, workflows, shell.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/hadolint Dockerfile
+	$(BIN)/hadolint Dockerfile deploy/litestream/Dockerfile
 	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/shellcheck .ci/run
 

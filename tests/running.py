@@ -51,13 +51,12 @@ class RunningGateway:
 
     def start(self, *program: str) -> None:
         """Start it, or this module of Python's with it, and wait until `/readyz` answers 200."""
+        self.run([sys.executable, "-m", *(program or ("gateway",)), self._command])
+
+    def run(self, program: list[str]) -> None:
+        """Start it by a program that does, and wait until `/readyz` answers 200."""
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *(program or ("gateway",)), self._command],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-            )
+            self.process = subprocess.Popen(program, env=self.environment, stdout=log, stderr=log)
         give_up_at = time.monotonic() + _START_TIMEOUT_S
         while not self.is_ready():
             if self.process.poll() is not None or time.monotonic() > give_up_at:
