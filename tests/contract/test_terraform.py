@@ -205,8 +205,11 @@ def test_roles_are_the_least_there_are(resources: dict[str, Json]) -> None:
 
 def test_nobody_is_everybody(resources: dict[str, Json]) -> None:
     members = {name: str(body["member"]) for name, body in resources.items() if "_iam_" in name}
-    (callers,) = [name for name in members if members[name] != "${google_service_account.gateway.member}"]
-    assert callers == "google_cloud_run_v2_service_iam_member.invokers"
+    assert members.pop("google_cloud_run_v2_service_iam_member.invokers") == "${each.value}"
+    assert set(members.values()) == {"${google_service_account.gateway.member}"}
+    text = "\n".join(path.read_text() for path in FILES if path.name != "variables.tf")
+    assert "allUsers" not in text
+    assert "allAuthenticatedUsers" not in text
 
 
 def test_there_is_no_key_file(resources: dict[str, Json]) -> None:
@@ -273,6 +276,25 @@ def test_alerts_look_for_what_the_gateway_says() -> None:
     assert "code" in re.findall(r'extra=\{"(\w+)"', said)
 
 
+def test_every_alert_is_in_the_runbook() -> None:
+    runbook = (ROOT / "deploy" / "README.md").read_text()
+    text = (terraform_schema.TERRAFORM / "alerts.tf").read_text()
+    shown = re.findall(r"^ {4,6}(\w+) = \{$", text, re.MULTILINE)
+    shown += re.findall(r'"\$\{var\.name\}: (\w+)"', text)
+    assert len(shown) > 10
+    assert [name for name in shown if f"`{name.replace('_', ' ')}`" not in runbook] == []
+
+
+def test_what_the_runbook_sets_is_a_variable(blocks: list[Block]) -> None:
+    names = {block.labels[0] for block in blocks if block.kind == "variable"}
+    runbook = (ROOT / "deploy" / "README.md").read_text()
+    set_there = set(re.findall(r"-var '?(\w+)=", runbook)) | set(
+        re.findall(r"^(\w+) += ", runbook, re.MULTILINE)
+    )
+    assert set_there
+    assert set_there <= names
+
+
 def settings_in(text: str) -> list[tuple[str, str]]:
     """Name and expression of each setting that is no secret."""
     return re.findall(r"^\s+(GATEWAY_\w+) += (?!\{$)(.+)$", text, re.MULTILINE)
@@ -290,7 +312,5 @@ def values(expression: str, blocks: list[Block]) -> list[str]:
         return [re.sub(r"\$\{(.+?)\}", lambda match: values(match[1], blocks)[0], text[1])]
     if expression in SAMPLES:
         return [SAMPLES[expression]]
-    (variable,) = [
-        block.body for block in blocks if f"var.{block.labels[0:1] and block.labels[0]}" == expression
-    ]
-    return [str(variable["default"]).strip('"')]
+    defaults = {block.labels[0]: block.body["default"] for block in blocks if "default" in block.body}
+    return [str(defaults[expression.removeprefix("var.")]).strip('"')]
