@@ -16,7 +16,7 @@ TESTS ?= tests
 PYTEST := $(BIN)/python -m pytest -p tests.no_skips -n $(TEST_WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test lint check lock bench image clean force
+.PHONY: help setup setup-dev run test lint check policy lock bench image clean force
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ lint: setup-dev ## Format, lint, types, layers, Dockerfile, workflows, shell.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/hadolint Dockerfile deploy/musicgen/Dockerfile
+	$(BIN)/hadolint Dockerfile deploy/musicgen/Dockerfile deploy/litestream/Dockerfile
 	$(BIN)/zizmor --offline --quiet .github/workflows
 	$(BIN)/shellcheck .ci/run
 
@@ -45,6 +45,12 @@ check: ## What CI runs: lint, then test.
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test
 
+# Apart from `check`, because it installs 250 MB and looks for what changes once a year.
+policy: $(STAMPS)/venv ## Hold deploy/terraform against Checkov's policies.
+	@[ -x .bench/checkov/bin/python ] || $(BIN)/uv venv --quiet --python $(BIN)/python .bench/checkov
+	@$(BIN)/uv pip install --quiet --python .bench/checkov --require-hashes -r tests/requirements-checkov.txt
+	@.bench/checkov/bin/checkov --directory deploy/terraform --framework terraform --skip-download --quiet --compact
+
 # The development set is solved first and constrains the others, so that what is tested is what ships.
 lock: $(STAMPS)/venv ## Re-create the requirement files; UPGRADE=1 takes newer versions.
 	$(LOCK) -o requirements-dev.txt pyproject.toml --extra dev
@@ -52,6 +58,7 @@ lock: $(STAMPS)/venv ## Re-create the requirement files; UPGRADE=1 takes newer v
 	$(LOCK) -o requirements-build.txt --group build --constraints requirements-dev.txt
 	$(LOCK) -o tests/bench/requirements-litellm.txt tests/bench/requirements-litellm.in
 	$(LOCK) --python-version 3.11 -o deploy/musicgen/requirements.txt deploy/musicgen/requirements.in
+	$(LOCK) -o tests/requirements-checkov.txt tests/requirements-checkov.in
 
 bench: setup-dev $(STAMPS)/wrk ## Measure throughput, latency, memory and start (tests/bench/README.md).
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -1,7 +1,8 @@
-"""Google's discovery document of Vertex AI (v1), out of its Python client's wheel, as JSON Schema."""
+"""Google's discovery documents, out of its Python client's wheel; that of Vertex AI (v1) as JSON Schema."""
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,30 @@ import jsonschema
 _PREFIX = "GoogleCloudAiplatformV1"
 
 
-@cache
-def _schemas() -> dict[str, Any]:
+def document(api: str) -> dict[str, Any]:
+    """Google's description of an API, such as `run.v1`."""
     spec = importlib.util.find_spec("googleapiclient")
     assert spec is not None
     assert spec.origin is not None
-    document = Path(spec.origin).parent / "discovery_cache" / "documents" / "aiplatform.v1.json"
-    schemas = json.loads(document.read_text(encoding="utf-8"))["schemas"]
-    return {name: _closed(schema) for name, schema in schemas.items()}
+    path = Path(spec.origin).parent / "discovery_cache" / "documents" / f"{api}.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def words(part: Any) -> Iterator[str]:
+    """Every word that some field of a document may have."""
+    if isinstance(part, dict):
+        if isinstance(listed := part.get("enum"), list):
+            yield from listed
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from words(inner)
+
+
+@cache
+def _schemas() -> dict[str, Any]:
+    return {name: _closed(schema) for name, schema in document("aiplatform.v1")["schemas"].items()}
 
 
 def faults(name: str, body: Any) -> list[str]:

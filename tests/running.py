@@ -54,13 +54,13 @@ class RunningGateway:
 
     def start(self, *program: str) -> None:
         """Start it, or this module of Python's with it, and wait until `/readyz` answers 200."""
+        self.run([sys.executable, "-m", *(program or ("gateway",)), self._command])
+
+    def run(self, program: list[str]) -> None:
+        """Start it by a program that does, and wait until `/readyz` answers 200."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *(program or ("gateway",)), self._command],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                cwd=self._code,
+                program, env=self.environment, stdout=log, stderr=log, cwd=self._code
             )
         give_up_at = time.monotonic() + _START_TIMEOUT_S
         while not self.is_ready():

@@ -16,7 +16,7 @@ from gateway.model import KeyMode
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-build.txt")
-BENCH_LOCK = "tests/bench/requirements-litellm.txt"
+TOOL_LOCKS = ("tests/bench/requirements-litellm.txt", "tests/requirements-checkov.txt")
 
 TOP_LEVEL = {
     # The project itself.
@@ -41,12 +41,12 @@ def tracked() -> list[str]:
 # Requirement files
 
 
-@pytest.mark.parametrize("name", [*LOCKS, BENCH_LOCK])
+@pytest.mark.parametrize("name", [*LOCKS, *TOOL_LOCKS])
 def test_lock_names_no_address(name: str) -> None:
     assert "://" not in (ROOT / name).read_text()
 
 
-@pytest.mark.parametrize("name", [*LOCKS, BENCH_LOCK])
+@pytest.mark.parametrize("name", [*LOCKS, *TOOL_LOCKS])
 def test_every_locked_package_has_hashes(name: str) -> None:
     entries = locked_entries(name)
     assert entries

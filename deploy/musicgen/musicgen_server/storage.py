@@ -15,7 +15,7 @@ from google.api_core.exceptions import (
     Unauthorized,
 )
 from google.auth.exceptions import GoogleAuthError
-from google.cloud import storage
+from google.cloud.storage import Client
 from requests.exceptions import RequestException
 
 from musicgen_server.contract import WAV_TYPE, impossible, unavailable
@@ -65,9 +65,9 @@ class CloudStorage:
             raise FileNotFoundError(f"There is no config.json in {uri}: it holds no model of transformers.")
 
     @cached_property
-    def _client(self) -> storage.Client:
+    def _client(self) -> Client:
         # Objects need no project, and asking for one would be a call of its own.
-        return storage.Client(project="unused")
+        return Client(project="unused")
 
 
 def _split(uri: str) -> tuple[str, str]:
