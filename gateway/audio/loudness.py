@@ -5,6 +5,7 @@ as what they are in the frequency domain, block by block (overlap-save), to with
 decayed to over the overlap: less than 1e-15.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -33,10 +34,10 @@ class LoudnessMeter:
     """Feed it everything in order, then ask."""
 
     def __init__(self, sample_rate_hz: int, channels: int) -> None:
+        self._sample_rate_hz = sample_rate_hz
         self._hop_frames = hop_frames(sample_rate_hz)
         self._overlap = 1 << math.ceil(math.log2(_OVERLAP_S * sample_rate_hz))
         self._size = _BLOCKS_PER_OVERLAP * self._overlap
-        self._response = _k_weighting(sample_rate_hz, self._size)
         # What the filters have seen, and what they are still to be given.
         self._input = np.zeros((channels, self._size), dtype=np.float32)
         self._filled = self._overlap
@@ -87,8 +88,11 @@ class LoudnessMeter:
         fresh = self._filled - self._overlap
         if not fresh:
             return
-        self._input[:, self._filled :] = 0
-        weighted = np.fft.irfft(np.fft.rfft(self._input) * self._response, self._size)
+        # No more than holds it: the last piece of a sound is short, and of a short sound there is no other.
+        size = 1 << (self._filled - 1).bit_length()
+        self._input[:, self._filled : size] = 0
+        spectrum = np.fft.rfft(self._input[:, :size]) * _k_weighting(self._sample_rate_hz, size)
+        weighted = np.fft.irfft(spectrum, size)
         power = np.square(weighted[:, self._overlap : self._filled]).sum(axis=0)
         self._input[:, : self._overlap] = self._input[:, self._filled - self._overlap : self._filled].copy()
         self._filled = self._overlap
@@ -108,6 +112,8 @@ def _energy(lufs: float) -> float:
     return float(10 ** ((lufs - _OFFSET) / 10))
 
 
+# The models' rates are few; a quarter of a megabyte each. Nobody writes to it.
+@functools.lru_cache(maxsize=8)
 def _k_weighting(sample_rate_hz: int, size: int) -> NDArray[np.complex64]:
     """What both filters make of each frequency."""
     z = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.audio.loudness import LoudnessMeter
+from gateway.audio.loudness import HOP_S, LoudnessMeter
 from tests.soundness import Samples, decoded, music, tone
 
 
@@ -48,6 +48,17 @@ def test_music_is_as_loud_as_another_meter_says(rate_hz: int, channels: int) -> 
 def test_it_does_not_matter_how_the_sound_is_cut_up(block_frames: int) -> None:
     samples = tone(3.3, dbfs=-18)
     assert measured(samples, block_frames=block_frames) == pytest.approx(measured(samples), abs=1e-3)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.16, 0.18, 0.5, 1.2, 1.3])
+def test_a_sound_is_as_loud_when_nothing_follows_as_before_silence(seconds: float) -> None:
+    alone, followed = LoudnessMeter(48_000, 2), LoudnessMeter(48_000, 2)
+    sound = decoded(music(3))[0][: round(seconds * 48_000)]
+    alone.feed(sound)
+    followed.feed(np.concatenate([sound, np.zeros((4 * 48_000, 2), dtype=np.float32)]))
+    hops = alone.levels()
+    assert len(hops) == round(seconds / HOP_S)
+    assert hops == pytest.approx(followed.levels()[: len(hops)], rel=1e-3, abs=1e-9)
 
 
 def test_of_silence_and_of_a_moment_nothing_can_be_said() -> None:
