@@ -22,6 +22,7 @@ from tests.bench import (
     environments,
     estimates,
     events,
+    floods,
     latency,
     machine,
     memory,
@@ -41,6 +42,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Section]]] = {
     "estimates": estimates.measure,
     "latency": latency.measure,
     "memory": memory.measure,
+    "floods": floods.measure,
     "events": events.measure,
     "start": start.measure,
     "conversions": conversions.measure,
@@ -48,7 +50,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Section]]] = {
 _NEED_WRK = {"polls", "accepts", "latency"}
 _NO_WRK = (
     "wrk is not installed, and polls, accepts and latency need it. On Debian: apt-get install wrk. "
-    "Without it: python -m tests.bench --only admissions,claims,memory,events,start,conversions"
+    "Without it: python -m tests.bench --only admissions,claims,memory,floods,events,start,conversions"
 )
 
 

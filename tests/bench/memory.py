@@ -21,7 +21,7 @@ STREAMS, CLIPS = 16, 4
 _MOST_ADDED_MIB = 64.0
 _LEAST_RATIO = 0.5
 _IDLE_S = 5.0
-_WITHIN_S = 120.0
+_WITHIN_S = 300.0
 _PREDICT_PATH = "/v1/projects/p/locations/l/publishers/google/models/lyria-002:predict"
 
 
@@ -51,6 +51,9 @@ def _compare(bench: Bench, audio: Path, size_mib: float, where: str) -> Section:
     with gateways.running(bench.directory / "memory", bench.upstream, **settings) as (gateway, key):
         time.sleep(_IDLE_S)
         idle_mib = rss_mib(gateways.pid(gateway))
+        # The libraries for sound are loaded with the first clip.
+        gateways.wait_until(gateway, key, gateways.submit(gateway, key, upstream.TINY, 1), "succeeded")
+        loaded_mib = rss_mib(gateways.pid(gateway))
         for _ in range(bench.rounds):
             _through_gateway(gateway, key, size_mib, ours)
             _empty(audio)
@@ -61,8 +64,11 @@ def _compare(bench: Bench, audio: Path, size_mib: float, where: str) -> Section:
     )
     added = tuple(peak - idle_mib for peak in ours.peak_mib)
     found.add(Series("gateway, idle RSS", "MiB", (idle_mib,)))
+    found.add(Series("gateway, idle RSS once it has made music", "MiB", (loaded_mib,)))
     found.add(Series("gateway, peak RSS over idle", "MiB", added), Aim(most=_MOST_ADDED_MIB))
-    found.add(Series("gateway, body received and stored", "MiB/s", tuple(ours.mib_per_s)))
+    above_loaded = tuple(peak - loaded_mib for peak in ours.peak_mib)
+    found.add(Series("gateway, peak RSS over that with music", "MiB", above_loaded))
+    found.add(Series("gateway, body received, decoded, measured and stored", "MiB/s", tuple(ours.mib_per_s)))
     found.add(Series("httpx, body received and dropped", "MiB/s", tuple(theirs.mib_per_s)))
     found.add(ratio("gateway / httpx", ours.mib_per_s, theirs.mib_per_s), Aim(least=_LEAST_RATIO))
     found.add(Series("gateway, server CPU of one round", "s", tuple(ours.cpu_s), 2))
