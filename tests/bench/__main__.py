@@ -23,6 +23,7 @@ from tests.bench import (
     estimates,
     events,
     floods,
+    joins,
     latency,
     machine,
     memory,
@@ -46,11 +47,12 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Section]]] = {
     "events": events.measure,
     "start": start.measure,
     "conversions": conversions.measure,
+    "joins": joins.measure,
 }
 _NEED_WRK = {"polls", "accepts", "latency"}
 _NO_WRK = (
     "wrk is not installed, and polls, accepts and latency need it. On Debian: apt-get install wrk. "
-    "Without it: python -m tests.bench --only admissions,claims,memory,floods,events,start,conversions"
+    "Without it: python -m tests.bench --only admissions,claims,memory,floods,events,start,conversions,joins"
 )
 
 
