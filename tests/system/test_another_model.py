@@ -139,6 +139,7 @@ def test_the_cheapest_is_taken_and_it_is_that(bench: Workbench) -> None:
     assert (quote["model"], quote["price"]["micros"]) == ("chime-1", 4 * 7_000)
 
 
-def test_reports_and_commands_know_it(bench: Workbench) -> None:
+def test_reports_know_it(bench: Workbench) -> None:
+    bench.make(durationSeconds=10)
     rows = bench.api.get("/api/usage?group_by=model").json()["rows"]
     assert {row["model"] for row in rows} == {"chime-1"}
