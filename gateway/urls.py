@@ -27,17 +27,17 @@ def printable_url(url: str) -> str:
     return f"{POSTGRES_SCHEME}{user.partition(':')[0]}{at}{host}{parts.path}"
 
 
-def check_database_url(url: str) -> None:
-    """Raises `ValueError`, without any part of it: there may be a password in it."""
+def check_database_url(url: str, name: str = "GATEWAY_DATABASE_URL") -> None:
+    """Raises `ValueError`, with the name of it and without any part: there may be a password in it."""
     if not url:
         return
     if not url.startswith((SQLITE_SCHEME, POSTGRES_SCHEME)):
-        raise ValueError(f"GATEWAY_DATABASE_URL must begin with {SQLITE_SCHEME} or {POSTGRES_SCHEME}")
+        raise ValueError(f"{name} must begin with {SQLITE_SCHEME} or {POSTGRES_SCHEME}")
     if url == SQLITE_SCHEME:
-        raise ValueError(f"GATEWAY_DATABASE_URL names no file: write {SQLITE_SCHEME}path")
+        raise ValueError(f"{name} names no file: write {SQLITE_SCHEME}path")
     if url.startswith(POSTGRES_SCHEME) and not _names_database(url):
         raise ValueError(
-            f"GATEWAY_DATABASE_URL cannot be read: write {POSTGRES_SCHEME}user:password@host:port/name, "
+            f"{name} cannot be read: write {POSTGRES_SCHEME}user:password@host:port/name, "
             "with %2F, %3F, %23 and %40 for /, ?, # and @ in a password"
         )
 

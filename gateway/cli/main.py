@@ -18,6 +18,10 @@ _COMMANDS = {
         "Deploy MusicGen on an endpoint of your own, show it, take it down.",
     ),
     "migrate": ("gateway.cli.migrate", "Bring the database to this version's schema."),
+    "copy-database": (
+        "gateway.cli.copy_database",
+        "Copy an installation from one database to another, SQLite to PostgreSQL or back.",
+    ),
     "tenant": ("gateway.cli.tenant", "Create, change, suspend and list tenants, and set their budgets."),
     "member": ("gateway.cli.member", "Say who belongs to a tenant, and as what."),
     "key": ("gateway.cli.key", "Create, change, rotate, revoke and list API keys."),

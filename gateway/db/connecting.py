@@ -54,6 +54,10 @@ class Patience:
 USUAL = Patience()
 LONG = Patience(statement_s=900.0)
 ENDLESS = Patience(statement_s=0.0, lock_s=0.0, idle_s=0.0)
+ALONE = Patience(statement_s=0.0, lock_s=3.0, idle_s=0.0)
+
+#: How the server knows connections of gateways.
+APPLICATION = "gateway"
 
 
 async def connect(dsn: str, patience: Patience) -> asyncpg.Connection:
@@ -65,7 +69,7 @@ async def connect(dsn: str, patience: Patience) -> asyncpg.Connection:
         statement_cache_size=_STATEMENTS_KEPT,
         max_cached_statement_lifetime=0,
         server_settings={
-            "application_name": "gateway",
+            "application_name": APPLICATION,
             "timezone": "UTC",
             "statement_timeout": _milliseconds(patience.statement_s),
             "lock_timeout": _milliseconds(patience.lock_s),

@@ -3,13 +3,16 @@
 import asyncio
 import importlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from types import ModuleType
 
-from gateway.db.engine import Database
+import sqlalchemy as sa
+
+from gateway.db.engine import Database, Tx
 from gateway.db.revision import current_revision
-from gateway.db.sqlite import SqliteDatabase
+from gateway.db.sqlite import SqliteDatabase, hold_file
 from gateway.db.tables import SCHEMA_REVISION
 from gateway.errors import ConfigurationError
 from gateway.urls import postgres_dsn, printable_url, sqlite_path
@@ -35,14 +38,10 @@ async def migrate(url: str) -> bool:
 
     Raises `ConfigurationError` when it is newer than this version, or cannot be made or read.
     """
+    if await read_revision(url) == SCHEMA_REVISION:
+        return False
     path = sqlite_path(url)
     try:
-        if path is not None:
-            revision = await asyncio.to_thread(current_revision, path)
-        else:
-            revision = await _postgres().current_revision(postgres_dsn(url))
-        if revision == SCHEMA_REVISION:
-            return False
         # Alembic takes a fifth of a second to import and most starts have nothing to migrate.
         migrations = importlib.import_module("gateway.db.migrate")
         if path is not None:
@@ -53,6 +52,33 @@ async def migrate(url: str) -> bool:
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(f"The database {printable_url(url)} cannot be used: {error}.") from error
     return True
+
+
+async def read_revision(url: str) -> str | None:
+    """The revision of a database's schema; None where there is no database, or nothing of ours in it.
+
+    Raises `ConfigurationError` when it cannot be read.
+    """
+    path = sqlite_path(url)
+    try:
+        if path is not None:
+            return await asyncio.to_thread(current_revision, path)
+        revision: str | None = await _postgres().current_revision(postgres_dsn(url))
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationError(f"The database {printable_url(url)} cannot be used: {error}.") from error
+    return revision
+
+
+@asynccontextmanager
+async def hold_alone(url: str, tables: Sequence[sa.Table]) -> AsyncIterator[Tx]:
+    """An existing, migrated database alone, in one transaction; see `hold_file` and PostgreSQL's own."""
+    path = sqlite_path(url)
+    if path is not None:
+        with hold_file(path) as tx:
+            yield tx
+        return
+    async with _postgres().hold_alone(postgres_dsn(url), tables, name=printable_url(url)) as tx:
+        yield tx
 
 
 def _postgres() -> ModuleType:

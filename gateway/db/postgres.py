@@ -7,8 +7,8 @@ caller is told so (see DECISIONS.md, "What is tried again on PostgreSQL").
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -20,6 +20,8 @@ from sqlalchemy.util.concurrency import await_
 
 from gateway.db.changes import ChangeFeed
 from gateway.db.connecting import (
+    ALONE,
+    APPLICATION,
     ENDLESS,
     ERRORS,
     LONG,
@@ -36,7 +38,7 @@ from gateway.db.engine import Database, Tx, take_touched, unavailable
 from gateway.db.locks import forget_locks
 from gateway.db.prepared import DRIVER
 from gateway.db.turns import Turns
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, Conflict
 
 T = TypeVar("T")
 
@@ -49,6 +51,13 @@ _FIRST_PAUSE_S = 0.02
 
 # "migrate" in ASCII: any number that is nobody else's in this database.
 _MIGRATING = 0x6D696772617465
+
+# A server takes a moment to end the session of a connection that was closed.
+_LOOK_FOR_OTHERS_S = 3.0
+_OTHERS = sa.text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND pid <> pg_backend_pid() AND application_name = :name"
+).bindparams(name=APPLICATION)
 
 
 class AsyncpgDriver:
@@ -292,6 +301,39 @@ async def migrate(dsn: str, upgrade: Callable[[sa.Connection], None]) -> None:
         _fail(error)
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def hold_alone(dsn: str, tables: Sequence[sa.Table], *, name: str) -> AsyncIterator[Tx]:
+    """A database in one transaction that sees one moment and in which nobody else writes to these tables.
+
+    It is committed at the end, unless that is an error. To be used inside `greenlet_spawn`; ``name`` is for
+    people. Raises what is in `ERRORS`, and `Conflict` where another gateway is connected: it may be idle now,
+    and write later.
+    """
+    engine = make_engine(dsn, ALONE, poolclass=NullPool, isolation_level="REPEATABLE READ")
+    names = ", ".join(f'"{table.name}"' for table in tables)
+    try:
+        async with engine.begin() as connection:
+            # Before anything is read: what is waited for here is then seen.
+            await connection.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
+            await _check_unserved(connection, name)
+            tx = connection.sync_connection
+            if tx is None:  # pragma: no cover - it is open
+                raise RuntimeError("the connection is not open")
+            yield tx
+    finally:
+        await engine.dispose()
+
+
+async def _check_unserved(connection: AsyncConnection, name: str) -> None:
+    give_up_at_s = asyncio.get_running_loop().time() + _LOOK_FOR_OTHERS_S
+    while (await connection.execute(_OTHERS)).scalar_one():
+        if asyncio.get_running_loop().time() > give_up_at_s:
+            raise Conflict(f"The database {name} is in use: a gateway is connected to it. Stop it first.")
+        await asyncio.sleep(_FIRST_PAUSE_S)
+        # Or the same would be seen until the transaction ends.
+        await connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
 
 
 def _fail(error: BaseException) -> NoReturn:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -33,6 +33,8 @@ _CACHE_KIB = 16_384
 # often it was changed. SQLite's 1,000 made that one admission in eighty where 10,000 tenants took turns.
 _CHECKPOINT_PAGES = 4_000
 _LOOK_AT_OTHERS_EVERY_S = 0.25
+# Who is in the way is another process, and stays.
+_ALONE_TIMEOUT_S = 1.0
 # A writer takes its lock at once: no deadlock can arise from upgrading a read lock later.
 _BEGIN_WRITE = "BEGIN IMMEDIATE"
 
@@ -256,6 +258,24 @@ class SqliteDatabase(Database):
             if version is None or version != seen:
                 self._tell(None)
             seen = version
+
+
+@contextmanager
+def hold_file(path: Path) -> Iterator[Tx]:
+    """An existing file alone, in one transaction, which is committed at the end unless that is an error.
+
+    Whoever has it open in WAL mode shares a lock on the file, also while it does nothing, so a gateway that
+    serves it is found out; and until the end nobody else can open, read or change it, so that `data_version`
+    would have nothing to tell. Raises `sqlite3.Error` or SQLAlchemy's `DBAPIError`: "database is locked"
+    where it is not to be had alone.
+    """
+    with closing(sqlite3.connect(path, timeout=_ALONE_TIMEOUT_S, isolation_level=None)) as raw:
+        raw.execute("PRAGMA locking_mode=EXCLUSIVE")
+        raw.execute("PRAGMA synchronous=FULL")
+        raw.execute("PRAGMA foreign_keys=ON")
+        engine = sa.create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+        with engine.connect() as connection, _transaction(connection, "BEGIN EXCLUSIVE"):
+            yield connection
 
 
 def _deliver(work: _Work[Any]) -> None:

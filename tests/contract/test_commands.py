@@ -62,7 +62,7 @@ def documented() -> dict[str, set[str]]:
     found = {}
     for row in commands[2:]:
         code = row.split("`")[1]
-        name = re.match(r"[a-z ]*[a-z]", code)
+        name = re.match(r"[a-z]+(?:[ -][a-z]+)*", code)
         assert name is not None, row
         options = set(LONG.findall(code))
         for word, spellings in stand_for.items():
@@ -97,6 +97,7 @@ def test_every_command_and_every_option_has_a_sentence() -> None:
         *("gateway key create", "gateway key list", "gateway key show", "gateway key update"),
         *("gateway key rotate", "gateway key disable", "gateway key enable", "gateway key revoke"),
         *("gateway ledger list", "gateway audit list", "gateway reconcile"),
+        "gateway copy-database",
         *("gateway endpoint deploy", "gateway endpoint describe", "gateway endpoint undeploy"),
     ],
 )
