@@ -131,11 +131,11 @@ $$sudo apt-get update -qq; \
 $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
 endef
 
-# The image tests build the Dockerfile for real, the abuse guard's count in a real Redis, and alert rules are those of
-# a real Prometheus. Where that cannot be (no apt-get, no rights) the other tests still run, and those say what they
+# The image tests build the Dockerfile for real, the abuse guard's count in a real Redis, alert rules are those of a
+# real Prometheus, and a real Chromium looks at the dashboard. Where that cannot be (no apt-get, no rights) the other tests still run, and those say what they
 # miss. Where systemd runs, Debian would leave a Prometheus listening on all addresses: one that was not there is ended.
-SYSTEM_PACKAGES := buildah debootstrap debian-archive-keyring redis-server prometheus
-SYSTEM_COMMANDS := buildah debootstrap redis-server prometheus
+SYSTEM_PACKAGES := buildah debootstrap debian-archive-keyring redis-server prometheus chromium
+SYSTEM_COMMANDS := buildah debootstrap redis-server prometheus chromium
 $(STAMPS)/system: Makefile
 	@set -e; mkdir -p $(STAMPS); \
 	missing=; for name in $(SYSTEM_COMMANDS); do command -v $$name >/dev/null || missing=$$name; done; \

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from gateway.dashboard_settings import DashboardSettings
 from gateway.deployments import ENDPOINT, HOST, OUTPUT_URI, USD, Usual, make_deployment, read_deployments
 from gateway.families.lyria2 import LYRIA2
 from gateway.families.lyria3 import LYRIA3_CLIP, LYRIA3_PRO
@@ -33,7 +34,7 @@ MOST_PROXIES = 20
 Network = IPv4Network | IPv6Network
 
 
-class Settings(BaseSettings):
+class Settings(DashboardSettings):
     """Frozen; unknown ``GATEWAY_*`` names are the command line's to refuse (see `unknown_names`)."""
 
     model_config = SettingsConfigDict(

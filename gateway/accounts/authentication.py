@@ -10,7 +10,7 @@ from gateway.db import accounts
 from gateway.db.accounts import Caller, Credential
 from gateway.db.batching import BatchReader
 from gateway.db.engine import Database, Tx
-from gateway.errors import ErrorCode, Unauthorized
+from gateway.errors import ErrorCode, NotFound, Unauthorized
 from gateway.model import ApiKey, KeyState, Principal
 from gateway.ports import Clock
 
@@ -84,7 +84,19 @@ class Authenticator:
         if len(self._well_formed) > _CACHE_SIZE:
             self._well_formed.popitem(last=False)
         self._used(key.id)
-        return Principal(key.tenant_id, key.id, key.scopes, key.mode, _models(credential))
+        return _principal(credential)
+
+    async def vouch_for(self, key_id: str) -> Principal:
+        """The principal of a key whose holder showed who they are by other means than its secret.
+
+        Raises `NotFound` when there is no such key, and `Unauthorized` when it was stopped.
+        """
+        credential = (await self._entry(key_id, None)).credential
+        if credential is None:
+            raise NotFound("There is no such key.", code=ErrorCode.NOT_FOUND)
+        check_usable(credential.key, self._clock.now_ms())
+        self._used(key_id)
+        return _principal(credential)
 
     def forget(self, key_id: str) -> None:
         """Read the key anew next time: something about it changed here."""
@@ -134,6 +146,11 @@ def usable_caller(tx: Tx, key_id: str, now_ms: int, *, lock: bool = False) -> Ca
         raise Unauthorized("There is no such API key any more; ask your platform team for another.")
     check_usable(caller.key, now_ms)
     return caller
+
+
+def _principal(credential: Credential) -> Principal:
+    key = credential.key
+    return Principal(key.tenant_id, key.id, key.scopes, key.mode, _models(credential))
 
 
 def _models(credential: Credential) -> frozenset[str] | None:

@@ -122,6 +122,10 @@ class Keyring:
 
         return await self._database.write(write)
 
+    def named_key_id(self, tenant_id: str, request_name: str, mode: KeyMode) -> str:
+        """The id of the key that `create_named` makes under this name, whether it has been made or not."""
+        return derived.named_key(self._rotation_secret, tenant_id, request_name, mode).public_id
+
     async def update(
         self,
         act: Act,

@@ -21,6 +21,8 @@ from gateway.accounts.counts import open_counts
 from gateway.accounts.guard import Guard, GuardPolicy
 from gateway.accounts.keyring import Keyring
 from gateway.accounts.lastuse import LastUse
+from gateway.accounts.people import People
+from gateway.accounts.sessions import Sessions
 from gateway.accounts.tenants import Tenants
 from gateway.accounts.usage import UsageReports
 from gateway.bootstrap.ground import (
@@ -107,6 +109,8 @@ class Services:
     keyring: Keyring
     books: Books
     usage: UsageReports
+    people: People
+    sessions: Sessions
     standings: Standings
     last_use: LastUse
     authenticator: Authenticator
@@ -176,6 +180,8 @@ class Office:
     books: Books
     usage: UsageReports
     archive: TaskArchive
+    people: People
+    sessions: Sessions
 
 
 @asynccontextmanager
@@ -183,16 +189,20 @@ async def open_office(settings: Settings, clock: Clock | None = None) -> AsyncIt
     """For commands: the database, and nothing that reaches further."""
     clock = clock or SystemClock()
     async with open_database(settings) as database:
-        yield _make_office(await keep_secret(settings), database, clock, lambda _: None)
+        yield _make_office(settings, await keep_secret(settings), database, clock, lambda _: None)
 
 
-def _make_office(secret: bytes, database: Database, clock: Clock, forget: Callable[[str], None]) -> Office:
+def _make_office(
+    settings: Settings, secret: bytes, database: Database, clock: Clock, forget: Callable[[str], None]
+) -> Office:
     return Office(
         Tenants(database, clock, IdMaker(clock, secrets.token_bytes)),
         Keyring(database, clock, secrets.choice, secret, forget),
         Books(database, clock),
         UsageReports(database, clock),
         TaskArchive(database),
+        People(database, settings.admin_emails),
+        Sessions(database, clock, secrets.token_bytes, secret, life_s=settings.session_s),
     )
 
 
@@ -227,7 +237,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
         )  # fmt: skip
         queue = QueueView(database, clock, catalog.deployments, slots=settings.concurrency)
         authenticator = Authenticator(database, clock, (last_use := LastUse(database, clock)).note)
-        office = _make_office(secret, database, clock, authenticator.forget)
+        office = _make_office(settings, secret, database, clock, authenticator.forget)
         retention, deleting = _make_retention(database, storage, metrics.retention, clock)
         yield Services(
             clock=clock,
@@ -239,6 +249,8 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             keyring=office.keyring,
             books=office.books,
             usage=office.usage,
+            people=office.people,
+            sessions=office.sessions,
             standings=Standings(database, catalog, clock, _defaults(settings), emulated=settings.emulated),
             last_use=last_use,
             authenticator=authenticator,
@@ -253,7 +265,9 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             webhooks=webhooks.service,
             pump=webhooks.pump,
             announcer=webhooks.announcer,
-            chores=_make_chores(database, webhooks.announcer, signals, metrics, clock, last_use, deleting),
+            chores=_make_chores(
+                database, webhooks.announcer, signals, metrics, clock, last_use, office.sessions, deleting
+            ),
             signals=signals,
             new_id=new_id,
         )
@@ -346,6 +360,7 @@ def _make_chores(
     metrics: Metrics,
     clock: Clock,
     last_use: LastUse,
+    sessions: Sessions,
     others: tuple[Chore, ...],
 ) -> Chores:
     sweeper = Sweeper(database, announcer, signals, metrics, clock)
@@ -355,6 +370,7 @@ def _make_chores(
             Chore("expiring tasks", _EXPIRE_EVERY_S, sweeper.expire_overdue),
             Chore("forgetting names of requests", _FORGET_EVERY_S, sweeper.forget_names),
             Chore("forgetting webhooks", _FORGET_EVERY_S, sweeper.forget_deliveries),
+            Chore("forgetting sessions", _FORGET_EVERY_S, sessions.forget_ended),
             *others,
             Chore("noting the use of keys", _NOTE_EVERY_S, last_use.flush, at_end=True),
         ),

@@ -11,6 +11,7 @@ import click
 import uvloop
 
 from gateway.bootstrap.services import Services
+from gateway.cli.dashboard import OPERATOR, link_url
 from gateway.cli.environment import fail, read_settings
 from gateway.cli.server import bind, serve
 from gateway.companion import start_emulator
@@ -71,6 +72,8 @@ async def _announce(settings: Settings, services: Services) -> None:
         "",
         f"  Gateway   {url}",
         f"  API key   {key}",
+        f"  Dashboard {link_url(url, await services.sessions.make_link(OPERATOR, admin=True))}",
+        "            (signs you in once, within 15 minutes; gateway dashboard link makes another)",
         f"  {made_by}" if settings.emulated else f"  Project   {settings.project}",
         "",
         "  Paste this; the answer's audio_url is your music:",

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import errno
+import importlib
 import logging
 import random
 import secrets
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -31,7 +33,8 @@ from gateway.web.admin.routes import AdminApi
 from gateway.web.admin.tasks import TasksApi
 from gateway.web.admin.tenants import TenantsApi
 from gateway.web.app import Apis, create_admin_app, create_app
-from gateway.web.callers import Callers
+from gateway.web.callers import Callers, CallerSource
+from gateway.web.dashboard.entrance import Entrance
 from gateway.web.deletion import DeletionApi
 from gateway.web.events import EventApi, StreamPolicy
 from gateway.web.files import FileApi
@@ -208,9 +211,16 @@ def _end_on_signals(servers: Sequence[uvicorn.Server], services: Services) -> Ca
 
 
 def _apis(settings: Settings, services: Services) -> Apis:
-    checks = {"database": services.check_database, "storage": services.storage.check}
     addresses = _addresses(settings)
     callers = Callers(services.authenticator, services.guard, addresses)
+    entrance = Entrance(partial(_dashboard, settings, services))
+    admin = None if settings.admin_port or settings.admin_api == "off" else _admin_api(settings, services)
+    return replace(_apis_for(callers, settings, services), admin=admin, dashboard=entrance)
+
+
+def _apis_for(callers: CallerSource, settings: Settings, services: Services) -> Apis:
+    """The handlers for one kind of caller, without what administrators use."""
+    checks = {"database": services.check_database, "storage": services.storage.check}
     music = MusicApi(
         callers,
         services.tasks,
@@ -241,11 +251,19 @@ def _apis(settings: Settings, services: Services) -> Apis:
             services.metrics,
             read_specification(),
         ),
-        webhooks=WebhookApi(callers, services.webhooks, services.clock, addresses.seen),
+        webhooks=WebhookApi(callers, services.webhooks, services.clock, _addresses(settings).seen),
         front=FrontPage(public_url=settings.effective_public_url, emulated=settings.emulated),
         files=FileApi(services.files) if services.files else None,
-        admin=None if settings.admin_port or settings.admin_api == "off" else _admin_api(settings, services),
     )
+
+
+def _dashboard(settings: Settings, services: Services) -> ASGIApp:
+    # Templates and what renders them are loaded when somebody opens a page, and never where nobody does.
+    assembly = importlib.import_module("gateway.web.dashboard.assembly")
+    app: ASGIApp = assembly.make_dashboard(
+        settings, services, lambda callers: _apis_for(callers, settings, services), _addresses(settings).seen
+    )
+    return app
 
 
 def _admin_api(settings: Settings, services: Services) -> AdminApi:

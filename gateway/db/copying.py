@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import gateway.db.session_tables
 import gateway.db.tables
 import gateway.db.webhook_tables  # noqa: F401 - these fill what is described
 from gateway.db.engine import Tx, has_one_writer

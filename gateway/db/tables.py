@@ -2,7 +2,7 @@
 
 Times are milliseconds since the Unix epoch in UTC; money is millionths of a dollar. Alembic creates these
 in ``migrations/``; a test holds the two to each other. The tables of webhooks are in `webhook_tables`,
-those of the queue in `queue_tables`.
+those of the queue in `queue_tables`, those of signed-in people in `session_tables`.
 """
 
 from sqlalchemy import (
@@ -26,7 +26,7 @@ from gateway.db.schema import RowId, Text, index_some, metadata
 from gateway.model import TaskState
 
 #: The newest migration. `gateway.db.migrate` brings a database here; opening compares this one word.
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 
 tenants = Table(
     "tenants",

@@ -13,7 +13,7 @@ from gateway.model import Dimension, Scope
 from gateway.tasks.standing import Standings
 from gateway.web.account_views import render_offers, render_standing
 from gateway.web.answers import answer
-from gateway.web.callers import Callers
+from gateway.web.callers import CallerSource
 from gateway.web.queries import read_query
 
 #: The parameters of a report of usage, whoever asks.
@@ -25,7 +25,7 @@ _FORMATS = ("json", "csv")
 class AccountApi:
     """``/api/account``, ``/api/usage``, ``/api/models``: always the caller's own."""
 
-    def __init__(self, callers: Callers, standings: Standings, reports: UsageReports) -> None:
+    def __init__(self, callers: CallerSource, standings: Standings, reports: UsageReports) -> None:
         self._callers = callers
         self._standings = standings
         self._reports = reports

@@ -19,12 +19,16 @@ from gateway.web.music import MusicApi
 from gateway.web.operations import OperationsApi
 from gateway.web.webhooks import WebhookApi
 
+#: What the dashboard answers: its pages and the documentation.
+DASHBOARD_PATHS = ("/dashboard", "/dashboard/{rest:path}", "/docs", "/docs/{rest:path}")
+
 
 @dataclass(frozen=True, slots=True)
 class Apis:
     """The handlers. ``files`` is None where audio is served by Cloud Storage itself.
 
-    ``admin`` is None where it is switched off, or served on a port of its own (`create_admin_app`).
+    ``admin`` is None where it is switched off, or served on a port of its own (`create_admin_app`), and
+    ``dashboard``, which is an application of its own behind its gate, where it is not wanted.
     """
 
     music: MusicApi
@@ -36,6 +40,7 @@ class Apis:
     front: FrontPage
     files: FileApi | None
     admin: AdminApi | None = None
+    dashboard: ASGIApp | None = None
 
 
 def create_app(apis: Apis, metrics: Metrics, new_request_id: Callable[[], str]) -> ASGIApp:
@@ -78,9 +83,9 @@ def webhook_routes(api: WebhookApi) -> list[Route]:
     ]
 
 
-def routes(apis: Apis) -> list[Route]:
-    """Every route; the busiest first, since they are tried in order."""
-    found = [
+def caller_routes(apis: Apis) -> list[Route]:
+    """Everything under ``/api``, called with a key; the busiest first, since they are tried in order."""
+    return [
         Route("/api/task-status/{task_id}", Endpoint(apis.music.status), methods=["GET"]),
         Route("/api/task-status/{task_id}/events", Endpoint(apis.events.events), methods=["GET"]),
         Route("/api/music_generate", Endpoint(apis.music.generate), methods=["POST"]),
@@ -90,14 +95,23 @@ def routes(apis: Apis) -> list[Route]:
         Route("/api/account", Endpoint(apis.account.account), methods=["GET"]),
         Route("/api/usage", Endpoint(apis.account.usage), methods=["GET"]),
         Route("/api/models", Endpoint(apis.account.models), methods=["GET"]),
+        *webhook_routes(apis.webhooks),
+    ]
+
+
+def routes(apis: Apis) -> list[Route]:
+    """Every route."""
+    found = [
+        *caller_routes(apis),
         *_operations(apis.operations),
         Route("/", Endpoint(apis.front.show), methods=["GET"]),
-        *webhook_routes(apis.webhooks),
     ]
     if apis.files is not None:
         found.append(Route("/files/{name:path}", Endpoint(apis.files.download), methods=["GET"]))
     if apis.admin is not None:
         found += gated_routes(apis.admin)
+    if apis.dashboard is not None:
+        found += [Route(path, apis.dashboard) for path in DASHBOARD_PATHS]
     return found
 
 

@@ -4,6 +4,7 @@ The abuse guard stands here, where every request with a key passes.
 """
 
 from functools import partial
+from typing import Protocol
 
 from starlette.requests import Request
 
@@ -15,6 +16,14 @@ from gateway.web.addresses import ClientAddresses
 
 _KEY_PREFIX = "mg_"
 _READS = frozenset({"GET", "HEAD"})
+
+
+class CallerSource(Protocol):
+    """Turns requests into principals: by their keys (`Callers`), or for who is signed in to the dashboard."""
+
+    async def identify(self, request: Request, scope: Scope) -> Principal: ...
+
+    async def is_still_good(self, request: Request, scope: Scope) -> bool: ...
 
 
 class Callers:

@@ -5,14 +5,14 @@ from starlette.responses import Response
 
 from gateway.model import Scope
 from gateway.tasks.retention import Retention
-from gateway.web.callers import Callers
+from gateway.web.callers import CallerSource
 from gateway.web.queries import read_query
 
 
 class DeletionApi:
     """``DELETE /api/tasks/{task_id}``."""
 
-    def __init__(self, callers: Callers, retention: Retention) -> None:
+    def __init__(self, callers: CallerSource, retention: Retention) -> None:
         self._callers = callers
         self._retention = retention
 

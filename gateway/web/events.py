@@ -23,7 +23,7 @@ from gateway.ports import Clock
 from gateway.tasks.feeds import Chronicle, Event, Feeds, Listener
 from gateway.tasks.service import TaskService
 from gateway.tasks.snapshots import Snapshot
-from gateway.web.callers import Callers
+from gateway.web.callers import CallerSource
 from gateway.web.streams import HEARTBEAT, EventStream, Outlet, make_event, make_retry
 from gateway.web.views import render_output, render_place, timestamp
 
@@ -60,7 +60,7 @@ class EventApi:
 
     def __init__(
         self,
-        callers: Callers,
+        callers: CallerSource,
         tasks: TaskService,
         feeds: Feeds,
         render: Callable[[Snapshot], Awaitable[bytes]],

@@ -16,7 +16,7 @@ from gateway.tasks.submission import Submission
 from gateway.telemetry import trace_id
 from gateway.web.answers import answer
 from gateway.web.bodies import read_fields, read_json
-from gateway.web.callers import Callers
+from gateway.web.callers import CallerSource
 from gateway.web.deadlines import CANCEL_AFTER, parse_cancel_after
 from gateway.web.naming import NAME, parse_name
 from gateway.web.preferences import NO_PREFERENCE, Preference, parse_prefer
@@ -35,7 +35,7 @@ class MusicApi:
 
     def __init__(
         self,
-        callers: Callers,
+        callers: CallerSource,
         tasks: TaskService,
         canceler: Canceler,
         queue: QueueView,

@@ -16,7 +16,7 @@ from gateway.ports import Clock
 from gateway.units import format_time
 from gateway.web.answers import answer, nothing
 from gateway.web.bodies import read_json, read_json_or_nothing
-from gateway.web.callers import Callers
+from gateway.web.callers import CallerSource
 from gateway.web.queries import read_query
 from gateway.web.schemas import parse_body
 from gateway.web.webhook_schemas import (
@@ -37,7 +37,11 @@ class WebhookApi:
     """``/api/webhooks``. Looking needs the scope `read`; changing, and seeing a secret, needs `generate`."""
 
     def __init__(
-        self, callers: Callers, webhooks: Webhooks, clock: Clock, source_of: Callable[[RequestScope], str]
+        self,
+        callers: CallerSource,
+        webhooks: Webhooks,
+        clock: Clock,
+        source_of: Callable[[RequestScope], str],
     ) -> None:
         self._callers = callers
         self._webhooks = webhooks

@@ -3,6 +3,7 @@
 from alembic import context
 
 import gateway.db.queue_tables
+import gateway.db.session_tables
 import gateway.db.tables
 import gateway.db.webhook_tables  # noqa: F401 - these fill what is described
 from gateway.db.schema import describe_for

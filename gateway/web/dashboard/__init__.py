@@ -1,0 +1,1 @@
+"""The developer dashboard: pages for people who have signed in, and what signs them in."""
