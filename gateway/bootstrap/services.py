@@ -215,13 +215,12 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
-        trust = LateContext(httpx.create_ssl_context)
+        trust, metrics = LateContext(httpx.create_ssl_context), Metrics(__version__)
         http = await stack.enter_async_context(http_client(settings, trust))
         identity = await open_identity(settings, clock, stack)
         secret, api = await keep_secret(settings), make_storage_api(http, identity, clock)
         storage, files = await open_storage(settings, secret, clock, api, identity, stack)
-        metrics, signals = Metrics(__version__), Signals(database)
-        catalog = Catalog(settings.deployments(), settings.standard_order)
+        signals, catalog = Signals(database), Catalog(settings.deployments(), settings.standard_order)
         new_id, way_out = IdMaker(clock, secrets.token_bytes), WayOut(PullingBackend(), trust, USER_AGENT)
         webhooks = await stack.enter_async_context(
             open_webhooks(settings, secret, database, clock, new_id, metrics.webhooks, way_out)
@@ -231,14 +230,12 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             settings, database, _make_tools(settings, storage, metrics, clock, stack), models, catalog,
             metrics, clock, webhooks.announcer, new_id, signals,
         )  # fmt: skip
-        tasks = TaskService(
-            database, storage, catalog, runner, signals, metrics, clock, new_id,
-            webhooks.addresses, webhooks.announcer, _task_policy(settings),
-        )  # fmt: skip
+        way_in = (webhooks.addresses, webhooks.announcer, _task_policy(settings))
+        tasks = TaskService(database, storage, catalog, runner, signals, metrics, clock, new_id, *way_in)
         queue = QueueView(database, clock, catalog.deployments, slots=settings.concurrency)
         authenticator = Authenticator(database, clock, (last_use := LastUse(database, clock)).note)
         office = _make_office(settings, secret, database, clock, authenticator.forget)
-        retention, deleting = _make_retention(database, storage, metrics.retention, clock)
+        retention, forgetting = _make_retention(database, storage, metrics.retention, clock, office.sessions)
         yield Services(
             clock=clock,
             metrics=metrics,
@@ -265,9 +262,7 @@ async def open_services(settings: Settings, clock: Clock | None = None) -> Async
             webhooks=webhooks.service,
             pump=webhooks.pump,
             announcer=webhooks.announcer,
-            chores=_make_chores(
-                database, webhooks.announcer, signals, metrics, clock, last_use, office.sessions, deleting
-            ),
+            chores=_make_chores(database, webhooks.announcer, signals, metrics, clock, last_use, forgetting),
             signals=signals,
             new_id=new_id,
         )
@@ -341,7 +336,7 @@ def _task_policy(settings: Settings) -> TaskPolicy:
 
 
 def _make_retention(
-    database: Database, storage: Storage, metrics: RetentionMetrics, clock: Clock
+    database: Database, storage: Storage, metrics: RetentionMetrics, clock: Clock, sessions: Sessions
 ) -> tuple[Retention, tuple[Chore, ...]]:
     discards = Discards(database, storage, metrics)
     retention = Retention(database, discards, metrics, clock)
@@ -350,6 +345,7 @@ def _make_retention(
         Chore("deleting what was kept long enough", _RETIRE_EVERY_S, retention.retire),
         Chore("deleting discarded audio", _DISCARD_EVERY_S, discards.remove_all),
         Chore("looking for orphaned audio", _WALK_AGAIN_S, orphans.look),
+        Chore("forgetting sessions", _FORGET_EVERY_S, sessions.forget_ended),
     )
 
 
@@ -360,7 +356,6 @@ def _make_chores(
     metrics: Metrics,
     clock: Clock,
     last_use: LastUse,
-    sessions: Sessions,
     others: tuple[Chore, ...],
 ) -> Chores:
     sweeper = Sweeper(database, announcer, signals, metrics, clock)
@@ -370,7 +365,6 @@ def _make_chores(
             Chore("expiring tasks", _EXPIRE_EVERY_S, sweeper.expire_overdue),
             Chore("forgetting names of requests", _FORGET_EVERY_S, sweeper.forget_names),
             Chore("forgetting webhooks", _FORGET_EVERY_S, sweeper.forget_deliveries),
-            Chore("forgetting sessions", _FORGET_EVERY_S, sessions.forget_ended),
             *others,
             Chore("noting the use of keys", _NOTE_EVERY_S, last_use.flush, at_end=True),
         ),
