@@ -34,7 +34,8 @@ from gateway.upstream.network import pulling_transport
 from gateway.upstream.objects import ObjectReader
 
 USER_AGENT = f"music-gateway/{__version__}"
-_SECRET_BYTES = 32
+#: The shortest secret to sign with.
+SECRET_BYTES = 32
 # Each running task holds one connection to Vertex, and its clips one to Cloud Storage.
 _CONNECTIONS_PER_TASK = 2
 _SPARE_CONNECTIONS = 16
@@ -96,13 +97,16 @@ class Identity:
     make_signer: Callable[[GoogleApi], Signer]
 
 
-async def open_identity(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Identity:
+async def open_identity(
+    settings: Settings, clock: Clock, stack: AsyncExitStack, *, timeout_s: float = 10.0
+) -> Identity:
+    """``timeout_s`` is for each request for a token."""
     if settings.google_auth == "anonymous":
         return Identity(AnonymousTokens(), lambda _: EmulatorSigner())
     if not (settings.deployments() or settings.storage_url.startswith("gs://")):
         return Identity(AnonymousTokens(), lambda _: EmulatorSigner())
     credentials = await load_credentials()
-    tokens = GoogleTokens(credentials, clock, transport=open_transport())
+    tokens = GoogleTokens(credentials, clock, transport=open_transport(timeout_s=timeout_s))
     stack.push_async_callback(tokens.close)
     return Identity(tokens, lambda api: signer_for(credentials, api, tokens.service_account_email))
 
@@ -119,6 +123,18 @@ async def open_storage(
     identity: Identity,
     stack: AsyncExitStack,
 ) -> tuple[Storage, FileSource | None]:
+    """Raises `StorageError` where there is a directory that cannot be made."""
+    storage, files = make_storage(settings, secret, clock, api, identity)
+    stack.push_async_callback(storage.close)
+    if isinstance(storage, LocalStorage):
+        await storage.open()
+    return storage, files
+
+
+def make_storage(
+    settings: Settings, secret: bytes, clock: Clock, api: GoogleApi, identity: Identity
+) -> tuple[Storage, FileSource | None]:
+    """As `open_storage`, with nothing made or cleared on a disk; to be closed by the caller."""
     if settings.storage_url.startswith("gs://"):
         bucket, prefix = _bucket_and_prefix(settings.storage_url)
         gcs = GcsStorage(
@@ -130,17 +146,14 @@ async def open_storage(
             base_url=_emulator_url(settings.storage_emulator_host) or GCS_URL,
             url_ttl_s=settings.url_ttl_s,
         )
-        stack.push_async_callback(gcs.close)
         return gcs, None
     local = LocalStorage(
-        _local_directory(settings),
+        local_directory(settings),
         secret,
         settings.effective_public_url,
         clock,
         url_ttl_s=settings.url_ttl_s,
     )
-    await local.open()
-    stack.push_async_callback(local.close)
     return local, local
 
 
@@ -155,23 +168,29 @@ def signing_secret(settings: Settings) -> bytes:
     """The configured secret, or one made at the first start and kept under the data directory."""
     if settings.signing_secret is not None:
         return settings.signing_secret.get_secret_value().encode()
-    path = settings.data_dir / "signing-secret"
+    path = secret_path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         # Written aside and linked into place: of two processes that start at once, both read one secret.
         aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         aside.touch(mode=0o600)
-        aside.write_text(secrets.token_hex(_SECRET_BYTES))
+        aside.write_text(secrets.token_hex(SECRET_BYTES))
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(aside)
         aside.unlink()
     secret = path.read_bytes()
-    if len(secret) < _SECRET_BYTES:
+    if len(secret) < SECRET_BYTES:
         raise ConfigurationError(f"{path} is too short to sign with; delete it to have a new one made.")
     return secret
 
 
-def _local_directory(settings: Settings) -> Path:
+def secret_path(settings: Settings) -> Path:
+    """Where the secret is kept that nobody configured."""
+    return settings.data_dir / "signing-secret"
+
+
+def local_directory(settings: Settings) -> Path:
+    """Where audio is kept that no bucket is named for."""
     if settings.storage_url:
         return Path(unquote(urlsplit(settings.storage_url).path))
     return settings.data_dir / "audio"

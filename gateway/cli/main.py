@@ -17,6 +17,7 @@ _COMMANDS = {
         "gateway.cli.endpoint",
         "Deploy MusicGen on an endpoint of your own, show it, take it down.",
     ),
+    "check": ("gateway.cli.check", "Try all that the configuration names, and say what is wrong."),
     "migrate": ("gateway.cli.migrate", "Bring the database to this version's schema."),
     "copy-database": (
         "gateway.cli.copy_database",
@@ -35,7 +36,7 @@ _COMMANDS = {
 _EXIT_CODES = """\b
 Exit codes:
   0  done
-  1  it failed or was refused; reconcile: something differs
+  1  it failed or was refused; reconcile: something differs; check: something will not work
   2  wrong usage or configuration
   3  the question was not answered with yes, so nothing was changed
 """

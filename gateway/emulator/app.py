@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.emulator.control import REFUSALS, control_routes, refused
 from gateway.emulator.desk import Desk, Settings
-from gateway.emulator.predict import PredictSurface
+from gateway.emulator.predict import PredictSurface, describe_endpoint
 from gateway.emulator.shelf import Shelf
 from gateway.emulator.studio import Studio
 
@@ -55,10 +55,14 @@ def create_app(
         yield
         own_studio.close()
 
+    async def describe(request: Request) -> Response:
+        return describe_endpoint(desk, request)
+
     routes = [Route("/", _announce, methods=["GET"]), *control_routes(desk)]
     for version in ("v1", "v1beta1"):
         routes.append(Route(f"/{version}{_LYRIA_PATH}", predict, methods=["POST"]))
         routes.append(Route(f"/{version}{_ENDPOINT_PATH}", predict, methods=["POST"]))
+        routes.append(Route(f"/{version}{_ENDPOINT_PATH.partition(':')[0]}", describe, methods=["GET"]))
     routes.append(Route(f"/v1beta1{_INTERACTIONS_PATH}", predict, methods=["POST"]))
     app = Starlette(
         routes=routes,

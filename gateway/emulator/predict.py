@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.emulator import vertex
@@ -161,6 +161,20 @@ class PredictSurface:
     def _seed(self, asked: PredictRequest, index: int) -> int:
         first = self._desk.settings.default_seed if asked.seed is None else asked.seed
         return secrets.randbelow(vertex.MAX_SEED + 1) if first is None else first + index
+
+
+def describe_endpoint(desk: Desk, request: Request) -> Response:
+    """An endpoint as a resource, with a model on it: free at Google's, and no call of a model."""
+    if desk.require_token and "authorization" not in request.headers:
+        error = vertex.unauthenticated()
+        return JSONResponse(error.body(), error.http_status)
+    about = {
+        "name": target_of(request.path_params).resource,
+        "displayName": ENDPOINT.name,
+        "deployedModels": [{"id": "1", "displayName": ENDPOINT.name}],
+        "trafficSplit": {"1": 100},
+    }
+    return JSONResponse(about)
 
 
 def target_of(names: Mapping[str, str]) -> Target:

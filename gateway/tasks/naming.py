@@ -19,6 +19,11 @@ def object_name(task: Task, label: str, attempt_id: str, extension: str, number:
     return f"{task.tenant_id}/{task.id}/{label}-{attempt_id}{again}.{extension}"
 
 
+def probe_name(token: str) -> str:
+    """For what is written to see whether it can be, and deleted at once: `owner_of` knows no task for it."""
+    return f"gateway-check/{token}.txt"
+
+
 def owner_of(name: str) -> tuple[str, str] | None:
     """The tenant and the task of an object; None for a name that no gateway gives."""
     found = _NAME.fullmatch(name)

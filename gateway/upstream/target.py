@@ -46,7 +46,8 @@ def call_url(deployment: Deployment, base_url: str | None = None) -> str:
     """
     surface = FAMILIES[deployment.kind].traits.surface
     if surface is Surface.ENDPOINT:
-        return _endpoint_url(deployment, base_url)
+        own = None if deployment.host is None else f"https://{_own_host(deployment.host)}"
+        return f"{endpoint_url(deployment, base_url or own)}:predict"
     location = _location(deployment.location)
     base = base_url.rstrip("/") if base_url else _host(location)
     place = f"projects/{quote(_project(deployment.project), safe='')}/locations/{quote(location, safe='')}"
@@ -55,14 +56,14 @@ def call_url(deployment: Deployment, base_url: str | None = None) -> str:
     return f"{base}/v1/{place}/publishers/google/models/{quote(deployment.kind, safe='')}:predict"
 
 
-def _endpoint_url(deployment: Deployment, base_url: str | None) -> str:
+def endpoint_url(deployment: Deployment, base_url: str | None = None) -> str:
+    """The deployment's endpoint as a resource, on its region's host. Raises as `call_url` does."""
     if deployment.endpoint is None:
         raise ConfigurationError(f"deployment {deployment.name!r} of {deployment.kind} needs an endpoint")
     endpoint = Endpoint.parse(deployment.endpoint)
-    own = None if deployment.host is None else f"https://{_own_host(deployment.host)}"
-    base = base_url.rstrip("/") if base_url else own or _host(endpoint.location)
+    base = base_url.rstrip("/") if base_url else _host(endpoint.location)
     place = f"projects/{quote(endpoint.project, safe='')}/locations/{quote(endpoint.location, safe='')}"
-    return f"{base}/v1/{place}/endpoints/{quote(endpoint.endpoint_id, safe='')}:predict"
+    return f"{base}/v1/{place}/endpoints/{quote(endpoint.endpoint_id, safe='')}"
 
 
 def _own_host(host: str) -> str:

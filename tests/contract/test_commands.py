@@ -97,7 +97,7 @@ def test_every_command_and_every_option_has_a_sentence() -> None:
         *("gateway key create", "gateway key list", "gateway key show", "gateway key update"),
         *("gateway key rotate", "gateway key disable", "gateway key enable", "gateway key revoke"),
         *("gateway ledger list", "gateway audit list", "gateway reconcile"),
-        "gateway copy-database",
+        *("gateway copy-database", "gateway check"),
         *("gateway endpoint deploy", "gateway endpoint describe", "gateway endpoint undeploy"),
     ],
 )
