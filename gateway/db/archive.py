@@ -51,7 +51,10 @@ _LINES = (
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Which tasks to list; None leaves a question open. Of a range the beginning counts, the end does not."""
+    """Which tasks to list; None leaves a question open. Of a range the beginning counts, the end does not.
+
+    ``text`` is part of a prompt, in any case, or the whole id.
+    """
 
     tenant_id: str | None = None
     key_id: str | None = None
@@ -59,6 +62,7 @@ class TaskFilter:
     model: ModelKind | None = None
     created_from_ms: int | None = None
     created_before_ms: int | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,9 @@ def _conditions(wanted: TaskFilter) -> list[sa.ColumnElement[bool]]:
     conditions += [column == value for column, value in equal.items() if value is not None]
     if wanted.state is not None:
         conditions.append(in_state(wanted.state))
+    if wanted.text is not None:
+        in_prompt = sa.func.lower(tasks.c.prompt).contains(wanted.text.lower(), autoescape=True)
+        conditions.append(in_prompt | (tasks.c.id == wanted.text))
     if wanted.created_from_ms is not None:
         conditions.append(tasks.c.created_at_ms >= wanted.created_from_ms)
     if wanted.created_before_ms is not None:

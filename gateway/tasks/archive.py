@@ -46,10 +46,18 @@ class TaskArchive:
         return await self._database.read_long(read)
 
     async def tell(self, task_id: str) -> Story:
-        def read(tx: Tx) -> Story:
+        story = await self.find(task_id)
+        if story is None:
+            raise no_task(task_id)
+        return story
+
+    async def find(self, task_id: str) -> Story | None:
+        """As `tell`; None for an id that is nobody's."""
+
+        def read(tx: Tx) -> Story | None:
             task = tasks.get_tasks(tx, [task_id]).get(task_id)
             if task is None:
-                raise no_task(task_id)
+                return None
             return Story(
                 task,
                 archive.list_attempts(tx, task_id),

@@ -18,11 +18,15 @@ from gateway.web.dashboard.cookies import Cookies
 from gateway.web.dashboard.desk import Desk
 from gateway.web.dashboard.gate import API, PREFIX, SIGN_IN, Gate, GatePolicy
 from gateway.web.dashboard.home import HomePage
+from gateway.web.dashboard.keys import KeyPages, MemberPages
+from gateway.web.dashboard.music import MusicPages
 from gateway.web.dashboard.pages import Pages
 from gateway.web.dashboard.signin import SignInPages
+from gateway.web.dashboard.usage import UsagePages
 from gateway.web.endpoint import Endpoint, route
 
 _STATIC = f"{PREFIX}/static"
+_TENANT = f"{PREFIX}/t/{{tenant_id}}"
 _GOOGLE_STORAGE = "https://storage.googleapis.com"
 
 
@@ -91,6 +95,44 @@ def _pages(parts: Parts) -> list[Route]:
         route(f"{SIGN_IN}/link", GET=sign_in.show_link, POST=sign_in.use_link),
         route(f"{PREFIX}/sign-out", POST=sign_in.sign_out),
         Route(f"{_STATIC}/{{name:path}}", Endpoint(parts.assets.show), methods=["GET"]),
+        *_music(parts),
+        *_keys(parts),
+    ]
+
+
+def _music(parts: Parts) -> list[Route]:
+    services = parts.services
+    pages = MusicPages(
+        parts.desk, parts.callers, services.tasks, services.archive, services.standings, services.queue,
+        services.canceler, services.retention, services.keyring, parts.settings.effective_public_url,
+    )  # fmt: skip
+    usage = UsagePages(parts.desk, services.tenants, services.usage)
+    one = f"{_TENANT}/tasks/{{task_id}}"
+    return [
+        route(f"{_TENANT}/try", GET=pages.show_try, POST=pages.make),
+        route(f"{_TENANT}/tasks", GET=pages.list),
+        route(one, GET=pages.show),
+        route(f"{one}/cancel", POST=pages.cancel),
+        route(f"{one}/delete", POST=pages.delete),
+        route(f"{_TENANT}/usage", GET=usage.show),
+    ]
+
+
+def _keys(parts: Parts) -> list[Route]:
+    services = parts.services
+    keys = KeyPages(parts.desk, services.keyring, services.usage, services.clock)
+    members = MemberPages(parts.desk, services.tenants)
+    one = f"{_TENANT}/keys/{{key_id}}"
+    return [
+        route(f"{_TENANT}/keys", GET=keys.list, POST=keys.create),
+        route(f"{_TENANT}/keys/new", GET=keys.show_new),
+        route(one, GET=keys.show, POST=keys.change),
+        route(f"{one}/rotate", POST=keys.rotate),
+        route(f"{one}/disable", POST=keys.disable),
+        route(f"{one}/enable", POST=keys.enable),
+        route(f"{one}/revoke", POST=keys.revoke),
+        route(f"{_TENANT}/members", GET=members.list, POST=members.put),
+        route(f"{_TENANT}/members/remove", POST=members.remove),
     ]
 
 
