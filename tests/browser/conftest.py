@@ -53,7 +53,12 @@ def gateway(
     tmp_path_factory: pytest.TempPathFactory, _emulator_process: RunningEmulator
 ) -> Iterator[RunningGateway]:
     directory = tmp_path_factory.mktemp("dashboard")
-    with start_gateway(directory, _emulator_process.url, GATEWAY_ADMINS="root@example.com") as running:
+    with start_gateway(
+        directory,
+        _emulator_process.url,
+        GATEWAY_ADMINS="root@example.com",
+        GATEWAY_MUSICGEN_PRICE_USD="0.013",
+    ) as running:
         yield running
 
 

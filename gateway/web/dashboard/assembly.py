@@ -10,8 +10,10 @@ from starlette.types import ASGIApp, Scope
 from gateway import __version__
 from gateway.bootstrap.services import Services
 from gateway.settings import Settings
+from gateway.tasks.deployment_view import DeploymentView
 from gateway.web.app import Apis, caller_routes
 from gateway.web.callers import CallerSource
+from gateway.web.dashboard.administration import AdminPages
 from gateway.web.dashboard.assets import Assets
 from gateway.web.dashboard.callers import SessionCallers
 from gateway.web.dashboard.cookies import Cookies
@@ -23,6 +25,7 @@ from gateway.web.dashboard.music import MusicPages
 from gateway.web.dashboard.pages import Pages
 from gateway.web.dashboard.signin import SignInPages
 from gateway.web.dashboard.usage import UsagePages
+from gateway.web.dashboard.webhooks import WebhookPages
 from gateway.web.endpoint import Endpoint, route
 
 _STATIC = f"{PREFIX}/static"
@@ -97,6 +100,8 @@ def _pages(parts: Parts) -> list[Route]:
         Route(f"{_STATIC}/{{name:path}}", Endpoint(parts.assets.show), methods=["GET"]),
         *_music(parts),
         *_keys(parts),
+        *_webhooks(parts),
+        *_administration(parts),
     ]
 
 
@@ -133,6 +138,41 @@ def _keys(parts: Parts) -> list[Route]:
         route(f"{one}/revoke", POST=keys.revoke),
         route(f"{_TENANT}/members", GET=members.list, POST=members.put),
         route(f"{_TENANT}/members/remove", POST=members.remove),
+    ]
+
+
+def _webhooks(parts: Parts) -> list[Route]:
+    pages = WebhookPages(parts.desk, parts.services.webhooks)
+    base = f"{_TENANT}/webhooks"
+    one, delivery = f"{base}/{{endpoint_id}}", f"{base}/deliveries/{{delivery_id}}"
+    return [
+        route(base, GET=pages.list, POST=pages.create),
+        route(delivery, GET=pages.delivery),
+        route(f"{delivery}/replay", POST=pages.replay),
+        route(one, GET=pages.show),
+        route(f"{one}/secret", POST=pages.reveal),
+        route(f"{one}/rotate", POST=pages.rotate),
+        route(f"{one}/switch", POST=pages.switch),
+        route(f"{one}/test", POST=pages.test),
+        route(f"{one}/delete", POST=pages.delete),
+    ]
+
+
+def _administration(parts: Parts) -> list[Route]:
+    services, settings = parts.services, parts.settings
+    deployments = DeploymentView(services.database, services.clock, settings.deployments())
+    checks = {"database": services.check_database, "storage": services.storage.check}
+    pages = AdminPages(parts.desk, services.tenants, services.books, services.archive, deployments, checks)
+    base = f"{PREFIX}/admin"
+    one = f"{base}/tenants/{{tenant_id}}"
+    return [
+        route(base, GET=pages.list, POST=pages.create),
+        route(one, GET=pages.show, POST=pages.change),
+        route(f"{one}/switch", POST=pages.switch),
+        route(f"{one}/adjust", POST=pages.adjust),
+        route(f"{base}/system", GET=pages.system),
+        route(f"{base}/ledger", GET=pages.ledger),
+        route(f"{base}/audit", GET=pages.audit),
     ]
 
 
