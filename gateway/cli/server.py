@@ -261,7 +261,11 @@ def _dashboard(settings: Settings, services: Services) -> ASGIApp:
     # Templates and what renders them are loaded when somebody opens a page, and never where nobody does.
     assembly = importlib.import_module("gateway.web.dashboard.assembly")
     app: ASGIApp = assembly.make_dashboard(
-        settings, services, lambda callers: _apis_for(callers, settings, services), _addresses(settings).seen
+        settings,
+        services,
+        lambda callers: _apis_for(callers, settings, services),
+        _addresses(settings).seen,
+        read_specification(),
     )
     return app
 

@@ -26,7 +26,8 @@ pre {{ padding: 1rem; overflow-x: auto; border: 1px solid #8886; border-radius: 
   -H "X-Api-Key: YOUR_API_KEY" \\
   -H "Content-Type: application/json" \\
   -d '{{"prompt": "uplifting electronic track with soft piano and warm pads"}}'</code></pre>
-<p>The whole interface is described in <a href="/openapi.yaml">openapi.yaml</a>.</p>
+<p><a href="/dashboard">Dashboard</a>: keys, usage, and a place to try it.
+<a href="/docs">Documentation</a>: guides and the whole interface.</p>
 </main>
 </html>
 """

@@ -18,6 +18,7 @@ from gateway.web.dashboard.assets import Assets
 from gateway.web.dashboard.callers import SessionCallers
 from gateway.web.dashboard.cookies import Cookies
 from gateway.web.dashboard.desk import Desk
+from gateway.web.dashboard.docs import DocPages
 from gateway.web.dashboard.gate import API, PREFIX, SIGN_IN, Gate, GatePolicy
 from gateway.web.dashboard.home import HomePage
 from gateway.web.dashboard.keys import KeyPages, MemberPages
@@ -50,6 +51,7 @@ def make_dashboard(
     services: Services,
     make_apis: Callable[[CallerSource], Apis],
     source_of: Callable[[Scope], str],
+    specification: bytes,
 ) -> ASGIApp:
     """``make_apis`` makes the gateway's own handlers for a kind of caller; ``source_of`` tells addresses."""
     public_url = urlsplit(settings.effective_public_url)
@@ -68,7 +70,9 @@ def make_dashboard(
     sign_in = SignInPages(desk, services.sessions, cookies, (), settings.session_s)
     callers = SessionCallers(services.people, services.keyring, services.authenticator)
     parts = Parts(settings, services, desk, callers, assets, sign_in)
-    routes = [*_own_api(make_apis(callers)), *_pages(parts)]
+    routes = _docs(DocPages(desk, settings.deployments(), specification), assets)
+    if settings.dashboard == "on":
+        routes += [*_own_api(make_apis(callers)), *_pages(parts)]
     return Gate(
         Router(routes=routes, redirect_slashes=False),
         services.sessions,
@@ -97,11 +101,19 @@ def _pages(parts: Parts) -> list[Route]:
         route(SIGN_IN, GET=sign_in.show),
         route(f"{SIGN_IN}/link", GET=sign_in.show_link, POST=sign_in.use_link),
         route(f"{PREFIX}/sign-out", POST=sign_in.sign_out),
-        Route(f"{_STATIC}/{{name:path}}", Endpoint(parts.assets.show), methods=["GET"]),
         *_music(parts),
         *_keys(parts),
         *_webhooks(parts),
         *_administration(parts),
+    ]
+
+
+def _docs(docs: DocPages, assets: Assets) -> list[Route]:
+    """What is there for everybody, also where there is no dashboard."""
+    return [
+        route("/docs", GET=docs.show),
+        route("/docs/{name}", GET=docs.show),
+        Route(f"{_STATIC}/{{name:path}}", Endpoint(assets.show), methods=["GET"]),
     ]
 
 
