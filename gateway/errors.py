@@ -57,6 +57,8 @@ class ErrorCode(StrEnum):
     DATABASE_UNAVAILABLE = "database_unavailable"
     LIMITS_UNAVAILABLE = "limits_unavailable"
     STORAGE_UNAVAILABLE = "storage_unavailable"
+    SIGN_IN_REFUSED = "sign_in_refused"
+    SIGN_IN_UNAVAILABLE = "sign_in_unavailable"
     INTERNAL_ERROR = "internal_error"
     # Below: why a *task* failed (`task.error.code`); never an HTTP status of the caller's request.
     RECITATION_BLOCKED = "recitation_blocked"

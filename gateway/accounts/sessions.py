@@ -23,6 +23,7 @@ LINK_LIFE_S = 900
 _SECRET_BYTES = 24
 _SIGNING = b"dashboard session\0"
 _FORMS = b"dashboard form\0"
+_SEALING = b"dashboard sealed\0"
 
 
 class SignInMethod(StrEnum):
@@ -75,7 +76,7 @@ class Sessions:
         """The session of a token, renewed if it is time; None for what is none, or is over."""
         session_id, _, rest = token.partition(".")
         secret, _, signature = rest.partition(".")
-        if not hmac.compare_digest(signature, self._sign(session_id, secret)):
+        if not hmac.compare_digest(signature.encode(), self._sign(session_id, secret).encode()):
             return None
         row = await self._database.read(lambda tx: sessions.get_session(tx, session_id))
         now_ms = self._clock.now_ms()
@@ -127,7 +128,20 @@ class Sessions:
 
     def form_token(self, session_id: str) -> str:
         """What forms of a session carry."""
-        return hmac.new(self._secret, _FORMS + session_id.encode(), "sha256").hexdigest()
+        return self._digest(_FORMS, session_id)
+
+    def seal(self, text: str, life_s: int) -> str:
+        """The text with its end and a signature: for what a browser keeps for us. It is not hidden."""
+        sealed = f"{text}.{self._clock.now_ms() // 1000 + life_s}"
+        return f"{sealed}.{self._digest(_SEALING, sealed)}"
+
+    def unseal(self, sealed: str) -> str | None:
+        """The text; None for what was not sealed here, or whose time is over."""
+        rest, _, signature = sealed.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._digest(_SEALING, rest).encode()):
+            return None
+        text, _, until_s = rest.rpartition(".")
+        return text if self._clock.now_ms() // 1000 < int(until_s) else None
 
     def _opening(self, email: str, method: SignInMethod, *, admin: bool) -> Callable[[Tx], Session]:
         now_ms = self._clock.now_ms()
@@ -179,8 +193,10 @@ class Sessions:
         )
 
     def _sign(self, session_id: str, secret: str) -> str:
-        message = _SIGNING + f"{session_id}.{secret}".encode()
-        return hmac.new(self._secret, message, "sha256").hexdigest()
+        return self._digest(_SIGNING, f"{session_id}.{secret}")
+
+    def _digest(self, purpose: bytes, text: str) -> str:
+        return hmac.new(self._secret, purpose + text.encode(), "sha256").hexdigest()
 
 
 def _sha256(text: str) -> str:

@@ -42,6 +42,8 @@ STATUSES: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.CONFLICT: (409, "It contradicts what is there"),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: (422, "The idempotency key belongs to another request"),
     ErrorCode.LINK_INVALID: (403, "The link is not valid"),
+    ErrorCode.SIGN_IN_REFUSED: (403, "Signing in did not work"),
+    ErrorCode.SIGN_IN_UNAVAILABLE: (503, "Who you are cannot be asked just now"),
     ErrorCode.ROUTE_NOT_FOUND: (404, "There is nothing here"),
     ErrorCode.TASK_NOT_FOUND: (404, "No such task"),
     ErrorCode.FILE_NOT_FOUND: (404, "No such file"),

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from gateway.bootstrap.checkup import check_up
 from gateway.bootstrap.services import SystemClock
+from gateway.db.tables import SCHEMA_REVISION
 from gateway.findings import Finding, Outcome
 from gateway.ports import Clock
 from gateway.settings import Settings
@@ -128,7 +129,7 @@ async def test_a_database_is_written_and_what_was_written_taken_back(
 ) -> None:
     found = (await checked(settings))["database"]
     assert found.outcome is Outcome.OK
-    assert found.found.endswith("schema 0005")
+    assert found.found.endswith(f"schema {SCHEMA_REVISION}")
     assert await store.fetch("SELECT count(*) FROM deployments") == [(0,)]
 
 

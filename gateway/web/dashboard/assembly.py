@@ -1,5 +1,6 @@
 """The dashboard, put together: every page, the API for those who have signed in, and the gate before them."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -21,10 +22,13 @@ from gateway.web.dashboard.desk import Desk
 from gateway.web.dashboard.docs import DocPages
 from gateway.web.dashboard.gate import API, PREFIX, SIGN_IN, Gate, GatePolicy
 from gateway.web.dashboard.home import HomePage
+from gateway.web.dashboard.iap import IapVisitors
 from gateway.web.dashboard.keys import KeyPages, MemberPages
 from gateway.web.dashboard.music import MusicPages
+from gateway.web.dashboard.oidc import OIDC_CALLBACK, OIDC_START, OidcPages, Provider
 from gateway.web.dashboard.pages import Pages
 from gateway.web.dashboard.signin import SignInPages
+from gateway.web.dashboard.tokens import KeySets, fetch_json
 from gateway.web.dashboard.usage import UsagePages
 from gateway.web.dashboard.webhooks import WebhookPages
 from gateway.web.endpoint import Endpoint, route
@@ -67,11 +71,16 @@ def make_dashboard(
         },
     )
     desk = Desk(services.people, pages)
-    sign_in = SignInPages(desk, services.sessions, cookies, (), settings.session_s)
+    ways = ((settings.oidc_label, OIDC_START),) if settings.oidc_issuer else ()
+    sign_in = SignInPages(
+        desk, services.sessions, cookies, ways, settings.session_s, behind_proxy=bool(settings.iap_audience)
+    )
+    keys = KeySets(fetch_json, services.clock)
     callers = SessionCallers(services.people, services.keyring, services.authenticator)
     parts = Parts(settings, services, desk, callers, assets, sign_in)
     routes = _docs(DocPages(desk, settings.deployments(), specification), assets)
     if settings.dashboard == "on":
+        routes += _oidc(settings, services, keys, sign_in, cookies)
         routes += [*_own_api(make_apis(callers)), *_pages(parts)]
     return Gate(
         Router(routes=routes, redirect_slashes=False),
@@ -81,7 +90,30 @@ def make_dashboard(
         GatePolicy(frozenset({public_url.netloc}), _audio_origins(settings), settings.session_s),
         source_of,
         desk.show_error,
+        _iap(settings, services, keys),
     )
+
+
+def _iap(settings: Settings, services: Services, keys: KeySets) -> IapVisitors | None:
+    if not settings.iap_audience:
+        return None
+    audience, keys_url = settings.iap_audience, settings.iap_keys_url
+    return IapVisitors(keys, services.people, services.sessions, audience=audience, keys_url=keys_url)
+
+
+def _oidc(
+    settings: Settings, services: Services, keys: KeySets, sign_in: SignInPages, cookies: Cookies
+) -> list[Route]:
+    if not settings.oidc_issuer:
+        return []
+    provider = Provider(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        settings.oidc_client_secret.get_secret_value(),
+        settings.effective_public_url + OIDC_CALLBACK,
+    )
+    pages = OidcPages(provider, keys, fetch_json, services.sessions, sign_in, cookies, secrets.token_bytes)
+    return [route(OIDC_START, GET=pages.start), route(OIDC_CALLBACK, GET=pages.finish)]
 
 
 def _own_api(apis: Apis) -> list[Route]:

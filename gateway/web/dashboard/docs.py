@@ -57,7 +57,4 @@ class DocPages:
 def read_samples() -> Mapping[str, str]:
     """The samples in the guides, by file name. A test runs each of them."""
     directory = files("gateway.web.dashboard") / "samples"
-    found: dict[str, Any] = {
-        each.name: each.read_text().rstrip() for each in directory.iterdir() if each.is_file()
-    }
-    return found
+    return {each.name: each.read_text().rstrip() for each in directory.iterdir() if each.is_file()}

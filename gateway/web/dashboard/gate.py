@@ -133,8 +133,8 @@ class Gate:
         return await receive_form(scope, receive, visit.form_token if visit else None)
 
     async def _visit(self, scope: Scope, added: list[tuple[bytes, bytes]]) -> Visit | None:
-        if self._proxy_visitor is not None and (visit := await self._proxy_visitor(scope)):
-            return visit
+        if self._proxy_visitor is not None:
+            return await self._proxy_visitor(scope)
         token = self._cookies.read(scope, SESSION_COOKIE)
         session = await self._sessions.find(token) if token else None
         if session is None:

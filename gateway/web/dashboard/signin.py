@@ -27,18 +27,21 @@ class SignInPages:
         cookies: Cookies,
         providers: tuple[tuple[str, str], ...],
         life_s: int,
+        *,
+        behind_proxy: bool,
     ) -> None:
         self._desk = desk
         self._sessions = sessions
         self._cookies = cookies
         self._providers = providers
         self._life_s = life_s
+        self._behind_proxy = behind_proxy
 
     async def show(self, request: Request) -> Response:
         after = safe_path(request.query_params.get("next", ""))
         if visit_of(request.scope) is not None:
             return RedirectResponse(after, 303)
-        return self._desk.page(request, "sign_in.html", providers=self._providers, after=after)
+        return self._page(request, after)
 
     async def show_link(self, request: Request) -> Response:
         """A page with a button: what fetches links for a preview must not use them up."""
@@ -50,15 +53,19 @@ class SignInPages:
         except GatewayError as error:
             if error.code is not ErrorCode.LINK_INVALID:
                 raise
-            return self._desk.page(
-                request,
-                "sign_in.html",
-                status=403,
-                providers=self._providers,
-                after=PREFIX,
-                trouble=error.detail,
-            )
+            return self._page(request, PREFIX, error.detail)
         return self.begin(session, PREFIX)
+
+    def _page(self, request: Request, after: str, trouble: str = "") -> Response:
+        return self._desk.page(
+            request,
+            "sign_in.html",
+            status=403 if trouble else 200,
+            providers=self._providers,
+            behind_proxy=self._behind_proxy,
+            after=after,
+            trouble=trouble,
+        )
 
     def begin(self, session: Session, after: str) -> Response:
         """Keep a session that was just opened, and go on."""

@@ -1,0 +1,113 @@
+"""Signing in with a real OpenID Connect provider, and behind Identity-Aware Proxy."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser.conftest import PATIENCE_MS, make_member
+from tests.emulator import RunningEmulator
+from tests.running import RunningGateway, free_port, start_gateway
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+PATIENCE_S = 20
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[str]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    program = [sys.executable, "-m", "oidc_provider_mock", "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        try:
+            give_up_at_s = time.monotonic() + PATIENCE_S
+            while time.monotonic() < give_up_at_s:
+                try:
+                    httpx.get(f"{url}/.well-known/openid-configuration", trust_env=False).raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    time.sleep(0.1)
+            yield url
+        finally:
+            running.terminate()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    tmp_path_factory: pytest.TempPathFactory, _emulator_process: RunningEmulator, provider: str
+) -> Iterator[RunningGateway]:
+    options = {
+        "GATEWAY_OIDC_ISSUER": provider,
+        "GATEWAY_OIDC_CLIENT_ID": "gateway",
+        "GATEWAY_OIDC_CLIENT_SECRET": "a secret of ours",
+        "GATEWAY_OIDC_LABEL": "Example",
+        "no_proxy": "*",
+    }
+    with start_gateway(tmp_path_factory.mktemp("oidc"), _emulator_process.url, **options) as running:
+        yield running
+
+
+def test_a_person_signs_in_and_comes_back_to_the_page(
+    browser: Browser, gateway: RunningGateway, provider: str
+) -> None:
+    tenant = gateway.create_tenant("oidc")
+    make_member(gateway, tenant, "ada@example.com", "viewer")
+    httpx.put(
+        f"{provider}/users/ada",
+        json={"email": "Ada@example.com", "email_verified": True},
+        trust_env=False,
+    ).raise_for_status()
+    context = browser.new_context(base_url=gateway.url)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(f"/dashboard/t/{tenant}/usage")
+    page.get_by_role("link", name="Continue with Example").click()
+    page.wait_for_url(f"{provider}/**")
+    page.locator("input[name=sub]").fill("ada")
+    page.get_by_role("button").first.click()
+    page.wait_for_url(f"**/dashboard/t/{tenant}/usage")
+    expect(page.get_by_role("heading", name="Usage")).to_be_visible()
+    expect(page.get_by_text("ada@example.com")).to_be_visible()
+    context.close()
+
+
+def test_an_end_that_began_elsewhere_is_refused(gateway: RunningGateway) -> None:
+    with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+        callback = "/dashboard/sign-in/oidc/callback"
+        assert client.get(callback, params={"code": "x", "state": "y"}).status_code == 403
+        assert client.get("/dashboard/sign-in/oidc").status_code == 303
+        for query in ({"code": "x", "state": "another"}, {"error": "access_denied"}, {}):
+            answer = client.get(callback, params=query)
+            assert answer.status_code == 403
+            assert "sign_in_refused" in answer.text
+            assert "gateway_session" not in client.cookies
+
+
+def test_a_provider_that_is_away_is_said_to_be(tmp_path: Path, emulator: RunningEmulator) -> None:
+    options = {
+        "GATEWAY_OIDC_ISSUER": "http://127.0.0.1:9",
+        "GATEWAY_OIDC_CLIENT_ID": "gateway",
+        "GATEWAY_OIDC_CLIENT_SECRET": "a secret of ours",
+        "GATEWAY_IAP_AUDIENCE": "",
+    }
+    with start_gateway(tmp_path, emulator.url, **options) as running:
+        answer = httpx.get(f"{running.url}/dashboard/sign-in/oidc", trust_env=False)
+        assert answer.status_code == 503
+        assert "sign_in_unavailable" in answer.text
+
+
+def test_behind_the_proxy_no_cookie_counts(tmp_path: Path, emulator: RunningEmulator) -> None:
+    with start_gateway(tmp_path, emulator.url, GATEWAY_IAP_AUDIENCE="/projects/1/x") as running:
+        url = running.command("dashboard", "link").strip()
+        with httpx.Client(base_url=running.url, trust_env=False) as client:
+            token = url.partition("token=")[2]
+            client.post("/dashboard/sign-in/link", data={"token": token})
+            assert client.get("/dashboard").headers["location"] == "/dashboard/sign-in"
+            assert "Identity-Aware Proxy" in client.get("/dashboard/sign-in").text
+            assert client.get("/docs").status_code == 200
