@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from gateway.client_settings import ClientSettings
 from gateway.dashboard_settings import DashboardSettings
 from gateway.deployments import ENDPOINT, HOST, OUTPUT_URI, USD, Usual, make_deployment, read_deployments
 from gateway.families.lyria2 import LYRIA2
@@ -34,7 +35,7 @@ MOST_PROXIES = 20
 Network = IPv4Network | IPv6Network
 
 
-class Settings(DashboardSettings):
+class Settings(DashboardSettings, ClientSettings):
     """Frozen; unknown ``GATEWAY_*`` names are the command line's to refuse (see `unknown_names`)."""
 
     model_config = SettingsConfigDict(

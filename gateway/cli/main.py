@@ -24,6 +24,7 @@ _COMMANDS = {
         "Copy an installation from one database to another, SQLite to PostgreSQL or back.",
     ),
     "dashboard": ("gateway.cli.dashboard", "Make a link that signs somebody in to the dashboard."),
+    "generate": ("gateway.cli.generate", "Make music through a gateway, into a file."),
     "tenant": ("gateway.cli.tenant", "Create, change, suspend and list tenants, and set their budgets."),
     "member": ("gateway.cli.member", "Say who belongs to a tenant, and as what."),
     "key": ("gateway.cli.key", "Create, change, rotate, revoke and list API keys."),

@@ -1,0 +1,151 @@
+"""The client for programs without an event loop."""
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self, TypeVar, Unpack
+
+import httpx
+
+from gateway.client.files import Download
+from gateway.client.flows import Answer, Call, EventParser, Flow, Pause, asking, generating, waiting
+from gateway.client.model import ApiError, Clip, Document, Event, Patience, Task, task_from
+from gateway.client.request import Wishes, body_of
+
+T = TypeVar("T")
+
+_ALL_TOLD = 204
+_ENDS = frozenset({"succeeded", "failed", "canceled", "expired"})
+
+
+class Client:
+    """``url`` is the gateway's, without ``/api``. Everything raises `ApiError`."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        patience: Patience | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        new_name: Callable[[], str] = lambda: uuid.uuid4().hex,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._patience = patience or Patience()
+        self._http = httpx.Client(
+            base_url=url.rstrip("/"), headers={"X-Api-Key": key}, timeout=self._patience.timeout_s
+        )
+        self._sleep = sleep
+        self._new_name = new_name
+        self._jitter = jitter
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def generate(
+        self, prompt: str, *, wait: bool = True, name: str | None = None, **wishes: Unpack[Wishes]
+    ) -> Task:
+        """Music for a prompt; with ``wait``, at its end, which may be a failure: see `Task.succeeded`.
+
+        ``name`` is what makes it safe to repeat, one of its own by default.
+        """
+        body, name = body_of(prompt, wishes), name or self._new_name()
+        return self._run(generating(body, name, self._patience, self._jitter, wait=wait))
+
+    def quote(self, prompt: str, **wishes: Unpack[Wishes]) -> Document:
+        """What it would cost, and whether it would be accepted now; nothing is made."""
+        call = Call("POST", "/api/music_generate?dry_run=true", body=body_of(prompt, wishes))
+        return self._ask(call)
+
+    def wait(self, task: Task) -> Task:
+        return self._run(waiting(task, self._patience, self._jitter))
+
+    def get(self, task_id: str) -> Task:
+        return task_from(self._ask(Call("GET", f"/api/task-status/{task_id}")))
+
+    def cancel(self, task_id: str) -> Task:
+        return task_from(self._ask(Call("POST", f"/api/tasks/{task_id}/cancel")))
+
+    def delete(self, task_id: str) -> None:
+        """Its prompt and its audio, for good."""
+        self._ask(Call("DELETE", f"/api/tasks/{task_id}"))
+
+    def account(self) -> Document:
+        return self._ask(Call("GET", "/api/account"))
+
+    def models(self) -> Document:
+        return self._ask(Call("GET", "/api/models"))
+
+    def events(self, task_id: str) -> Iterator[Event]:
+        """All that happens to a task, until its end; a stream that breaks is taken up where it was."""
+        parser, paused_s = EventParser(), 0.0
+        while True:
+            headers = {"Last-Event-ID": parser.last_id} if parser.last_id else {}
+            path = f"/api/task-status/{task_id}/events"
+            try:
+                with self._http.stream("GET", path, headers=headers) as got:
+                    if got.status_code == _ALL_TOLD:
+                        return
+                    if got.is_error:
+                        got.read()
+                        # Told in the same words as any other refusal.
+                        self.get(task_id)
+                    for line in got.iter_lines():
+                        if (event := parser.feed(line)) is None:
+                            continue
+                        paused_s = 0.0
+                        yield event
+                        if event.name in _ENDS:
+                            return
+            except httpx.TransportError as error:
+                if paused_s >= self._patience.pauses_s:
+                    raise ApiError(0, {"detail": str(error)}) from error
+            paused_s += 1.0
+            self._sleep(1.0)
+
+    def download(self, clip: Clip, path: str | Path) -> Path:
+        """Into a file, which appears once it is whole."""
+        path = Path(path)
+        try:
+            with httpx.stream("GET", clip.url, timeout=self._patience.timeout_s) as got:
+                if got.is_error:
+                    raise ApiError(
+                        got.status_code, {"code": "link_invalid", "detail": "Ask for a fresh link."}
+                    )
+                with Download(clip, path) as file:
+                    for block in got.iter_bytes():
+                        file.write(block)
+        except httpx.TransportError as error:
+            raise ApiError(0, {"detail": str(error)}) from error
+        return path
+
+    def _ask(self, call: Call) -> Document:
+        return self._run(asking(call, self._patience, self._jitter))
+
+    def _run(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Pause):
+                    self._sleep(step.seconds)
+                    step = next(flow)
+                else:
+                    step = flow.send(self._send(step))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _send(self, call: Call) -> Answer:
+        try:
+            got = self._http.request(call.method, call.path, headers=dict(call.headers), json=call.body)
+        except httpx.TransportError as error:
+            return Answer(0, {}, b'{"detail": "%s"}' % type(error).__name__.encode())
+        return Answer(got.status_code, got.headers, got.content)
