@@ -25,6 +25,7 @@ USER = "gateway"
 GUARDED, PASSWORD = "guarded", "pass/word@1"
 
 _NOBODY = "nobody"
+_MEMORY, _PLENTY_BYTES = Path("/dev/shm"), 2 << 30
 _SETTINGS = ("max_connections=200", "deadlock_timeout=50ms")
 # What is lost with the machine is lost with the tests.
 _FORGETFUL = ("fsync=off", "full_page_writes=off")
@@ -43,11 +44,14 @@ def run_in_thread(work: Coroutine[Any, Any, T]) -> T:
 class Server:
     """Listens on 127.0.0.1, in a directory of its own. It can be killed and started again."""
 
-    def __init__(self, directory: Path, settings: tuple[str, ...]) -> None:
+    def __init__(self, directory: Path, kept: Path, settings: tuple[str, ...]) -> None:
+        """``directory`` is for its programs and its log, ``kept`` for what it keeps."""
         self._settings = settings
-        self._data = directory / "data"
+        self._data = kept / "data"
         self._log = directory / "log"
         self._binaries, self._as_user = _binaries(directory)
+        if self._as_user:
+            os.chown(kept, self._as_user["user"], self._as_user["group"])
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
@@ -137,12 +141,21 @@ def _binaries(directory: Path) -> tuple[Path, dict[str, Any]]:
     return copy / "pginstall" / "bin", {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
+def _memory() -> Path | None:
+    """A file system in memory, where there is plenty: a test's own database costs a sixth there."""
+    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _PLENTY_BYTES else None
+
+
 @contextmanager
 def start_postgres(*, lasting: bool = False) -> Iterator[Server]:
     """With ``lasting`` it keeps what it has committed through a power cut, as others do."""
     # Not below pytest's own directories: those are closed to other users.
-    with tempfile.TemporaryDirectory(prefix="postgres-") as directory:
-        server = Server(Path(directory), _SETTINGS if lasting else _SETTINGS + _FORGETFUL)
+    place = None if lasting else _memory()
+    with (
+        tempfile.TemporaryDirectory(prefix="postgres-") as directory,
+        tempfile.TemporaryDirectory(prefix="postgres-", dir=place) as kept,
+    ):
+        server = Server(Path(directory), Path(kept), _SETTINGS if lasting else _SETTINGS + _FORGETFUL)
         server.create()
         server.start()
         server.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{PASSWORD}'")
