@@ -16,7 +16,7 @@ TESTS ?= tests
 PYTEST := $(BIN)/python -m pytest -p tests.no_skips -n $(TEST_WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test lint check policy lock bench image clean force
+.PHONY: help setup setup-dev run test lint check policy lock previous bench image clean force
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ lock: $(STAMPS)/venv ## Re-create the requirement files; UPGRADE=1 takes newer v
 	$(LOCK) -o tests/bench/requirements-litellm.txt tests/bench/requirements-litellm.in
 	$(LOCK) --python-version 3.11 -o deploy/musicgen/requirements.txt deploy/musicgen/requirements.in
 	$(LOCK) -o tests/requirements-checkov.txt tests/requirements-checkov.in
+
+previous: ## Keep the code of the commit REF as the version before, which tests run on today's schema.
+	@python3 -m tests.previous $(REF)
 
 bench: setup-dev $(STAMPS)/wrk ## Measure throughput, latency, memory and start (tests/bench/README.md).
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -11,5 +11,5 @@ from gateway.urls import printable_url
 def command() -> None:
     settings = read_settings()
     changed = run(migrate(settings))
-    state = "is now" if changed else "was already"
-    click.echo(f"{printable_url(settings.effective_database_url)} {state} at this version's schema.")
+    state = "is now at this version's schema" if changed else "needs no migration"
+    click.echo(f"{printable_url(settings.effective_database_url)} {state}.")

@@ -11,8 +11,11 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 
+from gateway.db.revision import may_run_on
+from gateway.db.tables import SCHEMA_REVISION
 from gateway.errors import ConfigurationError
 
 _BUSY_TIMEOUT_S = 10.0
@@ -21,8 +24,8 @@ _BUSY_TIMEOUT_S = 10.0
 def migrate(path: Path) -> None:
     """Create or upgrade the SQLite database at ``path``. Safe when several processes start at once.
 
-    Raises `ConfigurationError` when the database was made by a newer gateway, `OSError` or `sqlite3.Error`
-    when it cannot be made or read.
+    Raises `ConfigurationError` when the database was made by a gateway that is newer by more than one
+    version, `OSError` or `sqlite3.Error` when it cannot be made or read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(path.with_name(path.name + ".migrating")):
@@ -50,8 +53,12 @@ def migrate(path: Path) -> None:
 def upgrade(connection: sa.Connection, name: str) -> None:
     """Create or upgrade the database in the transaction that is open. ``name`` is for people.
 
-    Raises `ConfigurationError` when the database was made by a newer gateway.
+    Raises `ConfigurationError` when a gateway that is newer by more than one version has migrated it.
     """
+    # Looked at again, now that nobody else migrates: the next version may have, in the meantime.
+    found = MigrationContext.configure(connection).get_current_revision()
+    if may_run_on(found):
+        return
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
@@ -59,8 +66,8 @@ def upgrade(connection: sa.Connection, name: str) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise ConfigurationError(
-            f"The database {name} has a schema this version does not know ({error}). "
-            "It was probably written by a newer gateway: start that version instead."
+            f"The database {name} has schema {found}; this version runs on {SCHEMA_REVISION} or the next. "
+            "A newer gateway has migrated it: start that one, or the version just before it."
         ) from error
 
 

@@ -11,9 +11,8 @@ from types import ModuleType
 import sqlalchemy as sa
 
 from gateway.db.engine import Database, Tx
-from gateway.db.revision import current_revision
+from gateway.db.revision import current_revision, may_run_on
 from gateway.db.sqlite import SqliteDatabase, hold_file
-from gateway.db.tables import SCHEMA_REVISION
 from gateway.errors import ConfigurationError
 from gateway.urls import postgres_dsn, printable_url, sqlite_path
 
@@ -36,9 +35,10 @@ async def open_database(url: str, *, pool_size: int, jitter: Callable[[], float]
 async def migrate(url: str) -> bool:
     """Bring a database to this version's schema; True when there was something to do.
 
-    Raises `ConfigurationError` when it is newer than this version, or cannot be made or read.
+    What the next version has made of it is left as it is. Raises `ConfigurationError` when it is newer than
+    that, or cannot be made or read.
     """
-    if await read_revision(url) == SCHEMA_REVISION:
+    if may_run_on(await read_revision(url)):
         return False
     path = sqlite_path(url)
     try:
