@@ -21,8 +21,9 @@ from tests.postgres import start_postgres
 
 def main() -> None:
     scale = _options()
-    print(f"{scale}\nagain: python -m tests.chaos --seed {scale.seed} --tasks {scale.tasks} "
-          f"--tenants {scale.tenants} --database-away-s {scale.database_away_s}", flush=True)  # fmt: skip
+    print(
+        scale, f"again: make soak SOAK='{' '.join(sys.argv[1:])} --seed {scale.seed}'", sep="\n", flush=True
+    )
     began_s = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="chaos-") as directory,
@@ -43,7 +44,9 @@ def main() -> None:
 
 
 def _options() -> Scale:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Break everything, then count.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description="Break everything, then count."
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--tasks", type=int, default=LONG.tasks)
     parser.add_argument("--tenants", type=int, default=LONG.tenants)

@@ -1,25 +1,26 @@
 """What must be true when all is over, read from the database and from what the emulator was asked.
 
-For each task, with its rows of calls and the emulator's list of what it was asked under the task's prompt:
+For each prompt, over the rows of calls of all tasks with it, and the calls that the emulator got with it:
 
-    succeeded                       <= paid at the emulator <= succeeded + unknown
-    succeeded + refused by emulator <= asked of the emulator <= rows
+    succeeded           <= paid at the emulator  <= succeeded + unknown
+    succeeded + refused <= asked of the emulator <= rows - unsent
 
-A row that is unknown belongs to a worker that was killed between the row and the call's end, or to an answer
-that was cut, or to a call that was canceled: each may or may not have been asked, and paid. Every other row says
-exactly what happened.
+A row that is unknown belongs to a worker that was killed between the row and the call's end, to an answer
+that was cut, or to a call that was canceled: each may or may not have been asked, and paid. Every other row
+says exactly what happened: ``refused`` are those that got an error for an answer, ``unsent`` those that
+never left.
 """
 
 import asyncio
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
 
 from tests.chaos.callers import Notes, Tenant
-from tests.chaos.scale import CLIP_MICROS
+from tests.chaos.scale import CLIP_MICROS, Scale
 from tests.emulator import RunningEmulator
 
 _OPEN = "SELECT id, state FROM tasks WHERE state IN ('queued', 'running')"
@@ -64,13 +65,13 @@ class CallBook:
 
 
 async def find_faults(
-    database: asyncpg.Connection, notes: Notes, tenants: Sequence[Tenant], book: CallBook
+    database: asyncpg.Connection, notes: Notes, tenants: Sequence[Tenant], book: CallBook, scale: Scale
 ) -> list[str]:
     """Everything that is not as it must be, in words; nothing is the right answer."""
     return [
         *notes.complaints,
         *await _of_tasks(database, notes),
-        *await _of_calls(database, notes, book),
+        *await _of_calls(database, notes, book, scale.prompt_of),
         *await _of_budgets(database, tenants),
     ]
 
@@ -92,28 +93,32 @@ async def _of_tasks(database: asyncpg.Connection, notes: Notes) -> list[str]:
     return faults
 
 
-async def _of_calls(database: asyncpg.Connection, notes: Notes, book: CallBook) -> list[str]:
+async def _of_calls(
+    database: asyncpg.Connection, notes: Notes, book: CallBook, prompt_of: Callable[[str], str]
+) -> list[str]:
+    rows: dict[str, Counter[str]] = defaultdict(Counter)
+    hash_of = {task: _hash(prompt_of(name)) for name, task in notes.accepted.items()}
+    for row in await database.fetch(_CALLS):
+        rows[hash_of.get(row["task_id"], "nobody's")] += Counter(dict(row.items()) | {"task_id": 0})
     asked, paid = Counter[str](), Counter[str]()
     for call in book.calls.values():
         asked[call["prompt_sha256"]] += 1
         paid[call["prompt_sha256"]] += call["paid"]
-    rows = {row["task_id"]: row for row in await database.fetch(_CALLS)}
     faults = []
-    for name, task_id in notes.accepted.items():
-        prompt = hashlib.sha256(f"piece {name}".encode()).hexdigest()
-        row = rows.pop(task_id, None) or dict.fromkeys(
-            ("rows", "open", "succeeded", "unknown", "refused", "unsent"), 0
-        )
-        calls, payments = asked.pop(prompt, 0), paid.pop(prompt, 0)
-        said = f"{task_id}: {calls} calls, {payments} paid, rows {dict(row)}"
+    for prompt in {*rows, *asked}:
+        row = rows[prompt]
+        said = f"{asked[prompt]} calls, {paid[prompt]} paid, rows {dict(row)}"
         if row["open"]:
             faults.append(f"a call is still open: {said}")
-        if not row["succeeded"] <= payments <= row["succeeded"] + row["unknown"]:
+        if not row["succeeded"] <= paid[prompt] <= row["succeeded"] + row["unknown"]:
             faults.append(f"paid calls: {said}")
-        if not row["succeeded"] + row["refused"] <= calls <= row["rows"] - row["unsent"]:
+        if not row["succeeded"] + row["refused"] <= asked[prompt] <= row["rows"] - row["unsent"]:
             faults.append(f"calls: {said}")
-    faults += [f"{count} calls for a task that nobody has" for count in asked.values()]
     return faults
+
+
+def _hash(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode()).hexdigest()
 
 
 async def _of_budgets(database: asyncpg.Connection, tenants: Sequence[Tenant]) -> list[str]:

@@ -55,11 +55,14 @@ class Notes:
 class Caller:
     """Asks for one piece of music, its way of doing so drawn from dice of its own."""
 
-    def __init__(self, http: httpx.AsyncClient, tenant: Tenant, notes: Notes, name: str, scale: Scale) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, tenant: Tenant, notes: Notes, name: str, scale: Scale
+    ) -> None:
         self._http = http
         self._tenant = tenant
         self._notes = notes
         self._name = name
+        self._prompt = scale.prompt_of(name)
         self._rng = random.Random(f"{scale.seed} {name}")
 
     async def run(self) -> None:
@@ -81,7 +84,7 @@ class Caller:
     async def _ask(self) -> str | None:
         prefer = self._rng.choice(["respond-async", "wait=2", "wait=10"])
         headers = {"Prefer": prefer, "Idempotency-Key": self._name}
-        answer = await self._send("POST", LYRIA, headers, {"prompt": f"piece {self._name}"})
+        answer = await self._send("POST", LYRIA, headers, {"prompt": self._prompt})
         if answer.status_code == 402:
             self._notes.refused.add(self._name)
             if self._name in self._notes.accepted or self._tenant.clips_in_budget is None:
@@ -104,13 +107,14 @@ class Caller:
         """It has its id; the end is looked up when all is over."""
 
     async def _poll(self, task_id: str) -> None:
-        while await self.look(task_id) not in ENDED:
+        while await self.look(task_id) not in ENDED:  # noqa: ASYNC110 - to poll is what is tried here
             await asyncio.sleep(_PAUSE_S)
 
     async def _wait(self, task_id: str) -> None:
         address = f"/api/task-status/{task_id}"
-        while self._state(await self._send("GET", address, {"Prefer": "wait=5"})) not in ENDED:
-            await asyncio.sleep(0)
+        answer = await self._send("GET", address, {"Prefer": "wait=5"})
+        while self._state(answer) not in ENDED:
+            answer = await self._send("GET", address, {"Prefer": "wait=5"})
 
     async def _hear(self, task_id: str) -> None:
         """Listen until the end is told, going on after what was heard wherever the stream breaks."""

@@ -49,7 +49,7 @@ class Harm:
 
     async def run(self, every_s: float, stop: asyncio.Event) -> None:
         """Each kind once in a round, in any order; whoever was killed is there again when this returns."""
-        kinds: list[Callable[[], Awaitable[None]]] = [self._kill, self._cut, self._fault, self._fault]
+        kinds: list[Callable[[], Awaitable[None]]] = [self._kill, self._cut, self._fault]
         while True:
             self._rng.shuffle(kinds)
             for harm in kinds:

@@ -9,6 +9,7 @@ CLIP_MICROS = 60_000
 class Scale:
     """Everything that a run depends on besides the machine. ``seed`` decides who does what.
 
+    There are so many ``prompts``, as the emulator takes a fifth of a second to compose for one.
     One tenant in ``budget_every`` has a budget for exactly ``clips_in_budget`` clips, and asks for more.
     ``database_away_s`` is how long the database is out of reach, once; 0: never. After ``limit_s`` the run is
     broken off as a failure.
@@ -17,7 +18,8 @@ class Scale:
     seed: int
     processes: int = 3
     tenants: int = 8
-    tasks: int = 160
+    tasks: int = 150
+    prompts: int = 10
     callers: int = 16
     harm_every_s: float = 1.5
     budget_every: int = 4
@@ -25,12 +27,17 @@ class Scale:
     database_away_s: float = 0.0
     limit_s: float = 150.0
 
+    def prompt_of(self, name: str) -> str:
+        """What is asked for under this name: such as ``name-17``."""
+        return f"piece {int(name.rpartition('-')[2]) % self.prompts}"
+
 
 SHORT = Scale(seed=1)
 LONG = Scale(
     seed=1,
     tenants=30,
     tasks=2_000,
+    prompts=40,
     callers=40,
     harm_every_s=3.0,
     clips_in_budget=20,

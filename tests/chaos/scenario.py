@@ -66,8 +66,8 @@ async def run(scale: Scale, directory: Path, server: Server, emulator: RunningEm
             stop.set()
         await _look_at_all(world.http, notes, scale)
         await _until_quiet(book)
-        faults = await find_faults(world.database, notes, tenants, book)
-        faults += harm.complaints + [*await asyncio.to_thread(_of_processes, world.gateways)]
+        faults = await find_faults(world.database, notes, tenants, book, scale)
+        faults += [*harm.complaints, *await asyncio.to_thread(_of_processes, world.gateways)]
         states = Counter(notes.ends.values())
         return Outcome(faults, states, notes.answers, harm.done + Counter(rotated=rotator.rotations))
 
@@ -79,7 +79,7 @@ async def open_world(
     """Processes that share a database, behind a balancer, with a network of the tests' own in between."""
     name = f"chaos_{directory.name}".replace("-", "_").lower()
     await asyncio.to_thread(server.execute, f"CREATE DATABASE {name}")
-    emulator.settings(latency_s=_LATENCY_S)
+    emulator.settings(latency_s=_LATENCY_S, default_seed=1)
     async with AsyncExitStack() as stack:
         network = await stack.enter_async_context(open_proxy(server.port))
         environment = {
@@ -91,14 +91,13 @@ async def open_world(
             "GATEWAY_MAX_ATTEMPTS": "20",
             "GATEWAY_READS_PER_MINUTE": str(_UNLIMITED),
         }
-        gateways = []
         for number in range(scale.processes):
-            place = directory / f"gateway-{number}"
-            place.mkdir()
-            starting = start_gateway(place, emulator.url, **environment)
-            gateways.append(await asyncio.to_thread(starting.__enter__))
-            # In a thread like all that waits for a process: what it waits for may go through this loop.
-            stack.push_async_callback(asyncio.to_thread, starting.__exit__, None, None, None)
+            (directory / f"gateway-{number}").mkdir()
+        starting = [
+            _start(stack, directory / f"gateway-{number}", emulator.url, environment)
+            for number in range(scale.processes)
+        ]
+        gateways = await asyncio.gather(*starting)
         balancer = await stack.enter_async_context(open_balancer([each.port for each in gateways]))
         clients = [
             await stack.enter_async_context(
@@ -115,6 +114,16 @@ async def open_world(
         database = await asyncpg.connect(f"postgresql://{USER}@127.0.0.1:{server.port}/{name}")
         stack.push_async_callback(database.close)
         yield World(gateways, emulator, database, *clients, network)
+
+
+async def _start(
+    stack: AsyncExitStack, directory: Path, emulator_url: str, environment: dict[str, str]
+) -> RunningGateway:
+    """In a thread, like all that waits for a process: what it waits for may go through this loop."""
+    starting = start_gateway(directory, emulator_url, **environment)
+    gateway = await asyncio.to_thread(starting.__enter__)
+    stack.push_async_callback(asyncio.to_thread, starting.__exit__, None, None, None)
+    return gateway
 
 
 async def _make_tenant(office: httpx.AsyncClient, number: int, scale: Scale) -> Tenant:
@@ -158,13 +167,13 @@ async def _look_at_all(http: httpx.AsyncClient, notes: Notes, scale: Scale) -> N
     """Until each accepted task has ended, that of a caller who went away too."""
     for name, task_id in notes.accepted.items():
         caller = Caller(http, notes.tenant_of[task_id], notes, name, scale)
-        while await caller.look(task_id) not in ENDED:
+        while await caller.look(task_id) not in ENDED:  # noqa: ASYNC110 - nothing here could tell
             await asyncio.sleep(0.1)
 
 
 async def _until_quiet(book: CallBook) -> None:
     """Until the emulator has nothing to do any more: calls of those who were killed may be on their way."""
-    while (await book.look())["running"]:
+    while (await book.look())["running"]:  # noqa: ASYNC110 - the emulator is another process
         await asyncio.sleep(0.1)
 
 
@@ -173,7 +182,9 @@ def _of_processes(gateways: Sequence[RunningGateway]) -> list[str]:
     for each in gateways:
         if each.process is None or each.process.poll() is not None:
             faults.append(f"a gateway ended by itself:\n{each.log()[-2000:]}")
-        faults += [f"mistake in a log: {line[:2000]}" for line in each.log().splitlines() if "Traceback" in line]
+        faults += [
+            f"mistake in a log: {line[:2000]}" for line in each.log().splitlines() if "Traceback" in line
+        ]
     if (said := gateways[0].command("reconcile")) != "Everything adds up.\n":
         faults.append(said)
     return faults
