@@ -16,7 +16,7 @@ TESTS ?= tests
 PYTEST := $(BIN)/python -m pytest -p tests.no_skips -n $(TEST_WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test lint check policy lock previous bench image clean force
+.PHONY: help setup setup-dev run test soak lint check policy lock previous bench image clean force
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ run: setup ## Start a complete gateway on this machine, with an emulator in plac
 
 test: setup-dev ## Run all tests, with the coverage gate.
 	@$(PYTEST) --cov --cov-report=term $(TESTS)
+
+# The short form of it is one of the tests. SOAK="--seed 7 --tasks 500" repeats a run; it ends by itself.
+soak: setup-dev ## Break three gateways for a quarter of an hour and count afterwards (tests/chaos).
+	$(BIN)/python -m tests.chaos $(SOAK)
 
 lint: setup-dev ## Format, lint, types, layers, Dockerfile, workflows, shell.
 	$(BIN)/ruff check

@@ -25,6 +25,7 @@ class Proxy:
         self._open = asyncio.Event()
         self._open.set()
         self._arrive = asyncio.Event()
+        self._closed = asyncio.Event()
         self.port = 0
 
     def cut_at(self, words: bytes, cut: Cut) -> None:
@@ -41,17 +42,28 @@ class Proxy:
     def let_arrive(self) -> None:
         self._arrive.set()
 
+    def close(self) -> None:
+        """Every connection breaks, and none is made until `open`."""
+        self._closed.set()
+
+    def open(self) -> None:
+        self._closed.clear()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed.is_set():
+            writer.close()
+            return
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         muted = asyncio.Event()
         forth = asyncio.create_task(self._forth(reader, writer, server_writer, muted))
         back = asyncio.create_task(self._back(server_reader, writer, muted))
+        ways = [forth, back, asyncio.create_task(self._closed.wait())]
         try:
-            await asyncio.wait([forth, back], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for each in (forth, back):
-                each.cancel()
-            await asyncio.wait([forth, back])
+            for way in ways:
+                way.cancel()
+            await asyncio.wait(ways)
             for each in (writer, server_writer):
                 each.close()
                 with contextlib.suppress(OSError):

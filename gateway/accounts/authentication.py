@@ -3,7 +3,7 @@
 import hmac
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.accounts import keys
 from gateway.db import accounts
@@ -17,6 +17,7 @@ from gateway.ports import Clock
 #: How long an instance may go on believing what it read of a key. Revocation by this process is at once.
 CACHE_TTL_S = 2.0
 _CACHE_SIZE = 10_000
+_MOST_REFUSED = 16
 # Compared with when there is no such key, so that the answer takes the same path either way.
 _NOBODY = "0" * 64
 
@@ -39,8 +40,11 @@ _STOPPED = {
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """``refused`` are hashes of texts that this very row has refused: it need not be read again for those."""
+
     credential: Credential | None
     read_at_s: float
+    refused: set[str] = field(default_factory=set)
 
 
 class Authenticator:
@@ -74,10 +78,8 @@ class Authenticator:
             raise _refusal()
         if self._well_formed.get(candidate.sha256):
             before_look_up = None
-        credential = (await self._entry(candidate.public_id, before_look_up)).credential
+        credential = await self._matching(candidate, before_look_up)
         now_ms = self._clock.now_ms()
-        if not _matches(candidate, credential, now_ms) or credential is None:
-            raise _refusal()
         key = credential.key
         check_usable(key, now_ms)
         self._well_formed[candidate.sha256] = candidate
@@ -109,14 +111,38 @@ class Authenticator:
             return None
         return self._well_formed.get(keys.hash_key(presented)) or keys.parse(presented)
 
-    async def _entry(self, key_id: str, before_look_up: Callable[[], Awaitable[None]] | None) -> _Entry:
-        now_s = self._clock.monotonic_s()
+    async def _matching(
+        self, candidate: keys.PresentedKey, before_look_up: Callable[[], Awaitable[None]] | None
+    ) -> Credential:
+        """What the text opens. Raises `Unauthorized`, and never by a row that was read before this text came.
+
+        The secret may have been made elsewhere since the row was read, by a rotation.
+        """
+        remembered = self._remembered(candidate.public_id)
+        entry = remembered or await self._read(candidate.public_id, before_look_up)
+        found = self._opened(candidate, entry)
+        if found is None and entry is remembered and entry.refused.isdisjoint({candidate.sha256}):
+            entry = await self._read(candidate.public_id, before_look_up)
+            found = self._opened(candidate, entry)
+        if found is not None:
+            return found
+        if len(entry.refused) < _MOST_REFUSED:
+            entry.refused.add(candidate.sha256)
+        raise _refusal()
+
+    def _opened(self, candidate: keys.PresentedKey, entry: _Entry) -> Credential | None:
+        matches = _matches(candidate, entry.credential, self._clock.now_ms())
+        return entry.credential if matches else None
+
+    def _remembered(self, key_id: str) -> _Entry | None:
         entry = self._cache.get(key_id)
-        if entry is not None and now_s - entry.read_at_s < CACHE_TTL_S:
-            return entry
+        fresh = entry is not None and self._clock.monotonic_s() - entry.read_at_s < CACHE_TTL_S
+        return entry if fresh else None
+
+    async def _read(self, key_id: str, before_look_up: Callable[[], Awaitable[None]] | None) -> _Entry:
         if before_look_up is not None:
             await before_look_up()
-            now_s = self._clock.monotonic_s()
+        now_s = self._clock.monotonic_s()
         forgotten = self._forgotten
         row = await self._rows.get(key_id)
         entry = _Entry(row, now_s)

@@ -18,7 +18,8 @@ from gateway.errors import ErrorCode, Unauthorized
 from gateway.model import KeyMode, RetiredSecret, TenantStatus
 from tests.clock import SetClock
 from tests.databases import Pause, Store
-from tests.factories import NOW_MS, a_caller, keep_tenant
+from tests.factories import ACT, NOW_MS, a_caller, keep_tenant
+from tests.office import TestOffice
 
 
 @pytest.fixture
@@ -144,6 +145,28 @@ async def test_what_was_read_is_believed_for_two_seconds(
     clock.advance(CACHE_TTL_S)
     await authenticator.authenticate(text)
     assert reads.count == 2
+
+
+async def test_a_secret_that_another_process_has_just_made_opens_at_once(
+    authenticator: Authenticator, database: Database, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered of the key is older than the secret, so it is no reason to refuse it."""
+    principal, text = await a_caller(database)
+    await authenticator.authenticate(text)
+    rotated = await TestOffice(database, clock).keyring.rotate(ACT, principal.key_id, overlap_s=0)
+    assert await authenticator.authenticate(rotated.text) == principal
+    await refused(authenticator, text)
+
+
+async def test_a_wrong_secret_of_a_key_that_is_remembered_is_looked_up_once(
+    authenticator: Authenticator, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, text = await a_caller(database)
+    await authenticator.authenticate(text)
+    reads = CountedReads(database, monkeypatch)
+    for _ in range(5):
+        await refused(authenticator, with_other_secret(text))
+    assert reads.count == 1
 
 
 async def test_revocation_by_another_process_holds_within_two_seconds(
