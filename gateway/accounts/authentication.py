@@ -93,7 +93,7 @@ class Authenticator:
 
         Raises `NotFound` when there is no such key, and `Unauthorized` when it was stopped.
         """
-        credential = (await self._entry(key_id, None)).credential
+        credential = (self._remembered(key_id) or await self._read(key_id, None)).credential
         if credential is None:
             raise NotFound("There is no such key.", code=ErrorCode.NOT_FOUND)
         check_usable(credential.key, self._clock.now_ms())
