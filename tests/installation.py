@@ -109,7 +109,9 @@ async def use(settings: Settings, emulator: RunningEmulator) -> Used:
 async def _administer(opened: Installation) -> tuple[str, str]:
     admin, services = opened.admin, opened.services
     budgets = {"day_micros": 5_000_000, "month_micros": 400_000}
-    tenant_id = await admin.make_tenant("acme", budgets=budgets, zone="Europe/Berlin", weight=3)
+    tenant_id = await admin.make_tenant(
+        "acme", budgets=budgets, zone="Europe/Berlin", weight=3, warn_percents=[1]
+    )
     await admin.make_tenant('Ünïcode, "quoted", 音楽')
     await admin.told("PUT", f"/tenants/{tenant_id}/members/ada@example.com", json={"role": "owner"})
     made = await admin.make_key(tenant_id, tags=["a", "b"], rpm=100)
