@@ -28,6 +28,8 @@ from gateway.upstream.target import call_url, endpoint_url
 _TEXT_LIMIT = 300
 _OK = 200
 _INVALID = 400
+# What there is to say of a call without anything in it.
+_REFUSED = "INVALID_ARGUMENT"
 _BUSY = frozenset({429, 503})
 _AGAIN = "Try again; if it stays, see Google Cloud's status."
 
@@ -61,9 +63,7 @@ def judge(deployment: Deployment, call: FreeCall, status: int, text: str) -> Fin
     said = f"{status} {redact(str(error.get('message') or text)[:_TEXT_LIMIT])}".strip()
     if status == _OK and call.method == "GET":
         return _judge_endpoint(deployment, check, tried, _object(text))
-    if status == _OK or (
-        status == _INVALID and error.get("status", "INVALID_ARGUMENT") == "INVALID_ARGUMENT"
-    ):
+    if status == _INVALID and error and error.get("status", _REFUSED) == _REFUSED:
         return Finding(check, Outcome.OK, tried, f"it may be called ({status}; nothing was made)")
     if status in _BUSY:
         return Finding(check, Outcome.WARNING, tried, f"it is at capacity: {said}", _AGAIN)
@@ -75,6 +75,8 @@ def _advice(deployment: Deployment, status: int) -> str:
     advice = {
         401: "Renew the credentials; see the line about the token.",
         403: f"Grant the account roles/aiplatform.user, and enable aiplatform.googleapis.com ({place}).",
+        200: "Whoever answers takes what Google refuses; see GATEWAY_VERTEX_URL, and proxies on the way.",
+        400: "Whoever answers does not speak as Google does; see GATEWAY_VERTEX_URL, and proxies on the way.",
         404: f"See whether the name, project and location are right, and open to you ({place}).",
     }
     return advice.get(status, _AGAIN)

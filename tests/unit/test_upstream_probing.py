@@ -50,7 +50,9 @@ def test_an_endpoint_is_looked_at_on_its_regions_host_and_its_container_left_alo
     ("status", "body", "outcome"),
     [
         (400, google("INVALID_ARGUMENT"), Outcome.OK),
-        (400, "not JSON", Outcome.OK),
+        (400, "not JSON", Outcome.FAILED),
+        (400, {"error": {"code": 400, "message": "no input"}}, Outcome.OK),
+        (200, "welcome", Outcome.FAILED),
         (400, google("FAILED_PRECONDITION"), Outcome.FAILED),
         (401, google("UNAUTHENTICATED"), Outcome.FAILED),
         (403, google("PERMISSION_DENIED"), Outcome.FAILED),
