@@ -14,7 +14,9 @@ RUN python3 -m venv /opt/build \
 
 # Bytecode is made here because the running user may not write it, and an import without it takes twice as long.
 # Unchecked: no tool that copies layers can make it look out of date by touching a time stamp.
-COPY requirements.txt ./
+# requirements-cloudsql.txt has Google's connector besides (40 MB): --build-arg REQUIREMENTS=requirements-cloudsql.txt
+ARG REQUIREMENTS=requirements.txt
+COPY ${REQUIREMENTS} ./requirements.txt
 RUN python3 -m venv --without-pip /opt/gateway \
     && /opt/build/bin/uv pip install --quiet --no-cache --system-certs --python /opt/gateway/bin/python3 \
         --require-hashes --only-binary :all: -r requirements.txt \

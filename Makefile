@@ -59,6 +59,7 @@ policy: $(STAMPS)/venv ## Hold deploy/terraform against Checkov's policies.
 lock: $(STAMPS)/venv ## Re-create the requirement files; UPGRADE=1 takes newer versions.
 	$(LOCK) -o requirements-dev.txt pyproject.toml --extra dev
 	$(LOCK) -o requirements.txt pyproject.toml --constraints requirements-dev.txt
+	$(LOCK) -o requirements-cloudsql.txt pyproject.toml --extra cloudsql --constraints requirements-dev.txt
 	$(LOCK) -o requirements-build.txt --group build --constraints requirements-dev.txt
 	$(LOCK) -o tests/bench/requirements-litellm.txt tests/bench/requirements-litellm.in
 	$(LOCK) --python-version 3.11 -o deploy/musicgen/requirements.txt deploy/musicgen/requirements.in

@@ -50,7 +50,8 @@ class Settings(DashboardSettings, ClientSettings):
     data_dir: Path = Field(Path("data"), description="Where embedded things live: database, audio, secret.")
     database_url: SecretStr = Field(
         SecretStr(""),
-        description="`sqlite+aiosqlite:///path` or `postgresql+asyncpg://user:password@host:port/name`; "
+        description="`sqlite+aiosqlite:///path` or `postgresql+asyncpg://user:password@host:port/name`, "
+        "or with IAM `postgresql+asyncpg://user@/name?cloud_sql=project:region:instance`; "
         "empty means `gateway.db` under GATEWAY_DATA_DIR.",
     )
     database_pool: int = Field(

@@ -1,10 +1,26 @@
 """Where the database and the counts of limits are: what such a URL may be, and what people may see of it."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 SQLITE_SCHEME = "sqlite+aiosqlite:///"
 POSTGRES_SCHEME = "postgresql+asyncpg://"
+
+# PROJECT:REGION:INSTANCE; old projects have a domain before their name.
+_INSTANCE = re.compile(r"([a-z0-9.-]+:)?[a-z0-9-]+:[a-z0-9-]+:[a-z0-9-]+")
+_IPS = ("public", "private", "psc")
+
+
+@dataclass(frozen=True, slots=True)
+class CloudSqlPlace:
+    """A database that Google's connector opens for a user whom IAM knows; ``ip`` is one of its words."""
+
+    instance: str
+    user: str
+    database: str
+    ip: str
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -17,13 +33,32 @@ def postgres_dsn(url: str) -> str:
     return f"postgresql://{url.removeprefix(POSTGRES_SCHEME)}"
 
 
+def cloud_sql_place(url: str) -> CloudSqlPlace | None:
+    """What ``?cloud_sql=project:region:instance&ip=private`` names; None where a URL has an address.
+
+    Raises `ValueError` without any part of it.
+    """
+    parts = urlsplit(url)
+    options = parse_qs(parts.query, keep_blank_values=True)
+    if "cloud_sql" not in options:
+        return None
+    user, _, host = parts.netloc.rpartition("@")
+    (instance, *more), ip = options.pop("cloud_sql"), options.pop("ip", [_IPS[0]])
+    if more or not _INSTANCE.fullmatch(instance) or ip[1:] or ip[0] not in _IPS:
+        raise ValueError("cloud_sql is project:region:instance, and ip one of " + ", ".join(_IPS))
+    if host or options or not user or ":" in user or "/" in parts.path[1:]:
+        raise ValueError("with cloud_sql, write user@/name: no password, host or option besides ip")
+    return CloudSqlPlace(instance, unquote(user), unquote(parts.path[1:]), ip[0])
+
+
 def printable_url(url: str) -> str:
     """A database's file, or its address: without its password, and without options, which may hold one."""
     if url.startswith(SQLITE_SCHEME):
         return url.removeprefix(SQLITE_SCHEME)
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
-    host = ",".join(parse_qs(parts.query).get("host", [hosts]))
+    options = parse_qs(parts.query)
+    host = ",".join(options.get("cloud_sql") or options.get("host") or [hosts])
     return f"{POSTGRES_SCHEME}{user.partition(':')[0]}{at}{host}{parts.path}"
 
 
@@ -40,6 +75,11 @@ def check_database_url(url: str, name: str = "GATEWAY_DATABASE_URL") -> None:
             f"{name} cannot be read: write {POSTGRES_SCHEME}user:password@host:port/name, "
             "with %2F, %3F, %23 and %40 for /, ?, # and @ in a password"
         )
+    if url.startswith(POSTGRES_SCHEME):
+        try:
+            cloud_sql_place(url)
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be read: {error}") from None
 
 
 def _names_database(url: str) -> bool:

@@ -46,6 +46,7 @@ CONTEXT_FILES = (
     "openapi.yaml",
     "pyproject.toml",
     "requirements-build.txt",
+    "requirements-cloudsql.txt",
     "requirements.txt",
 )
 

@@ -1,12 +1,18 @@
 """How a PostgreSQL server is reached, how long it is waited for, and what its failures mean."""
 
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from gateway.errors import ConfigurationError
+from gateway.urls import cloud_sql_place, postgres_dsn
 
 _CONNECT_TIMEOUT_S = 5.0
 _STATEMENTS_KEPT = 200
@@ -60,10 +66,61 @@ ALONE = Patience(statement_s=0.0, lock_s=3.0, idle_s=0.0)
 APPLICATION = "gateway"
 
 
-async def connect(dsn: str, patience: Patience) -> asyncpg.Connection:
+class Server(Protocol):
+    """Where a database is, and how a connection to it is opened."""
+
+    async def connect(self, **options: Any) -> asyncpg.Connection:
+        """``options`` are asyncpg's. Raises what is in `ERRORS`."""
+
+    async def close(self) -> None:
+        """Connections that were opened stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server that is reached as the ``dsn`` says."""
+
+    dsn: str
+
+    async def connect(self, **options: Any) -> asyncpg.Connection:
+        return await asyncpg.connect(self.dsn, **options)
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+async def find_server(url: str) -> Server:
+    """The server of a URL of PostgreSQL. Nothing of Google's is loaded unless it names an instance.
+
+    Raises `ConfigurationError` where Google's connector is wanted and not installed, or has no credentials.
+    """
+    place = cloud_sql_place(url)
+    if place is None:
+        return Address(postgres_dsn(url))
+    try:
+        cloudsql = importlib.import_module("gateway.db.cloudsql")
+    except ImportError as error:
+        raise ConfigurationError(
+            "Google's connector is not installed: pip install 'gateway[cloudsql]', or an image made with it.",
+            internal=str(error),
+        ) from error
+    server: Server = await cloudsql.CloudSqlServer.open(place)
+    return server
+
+
+@asynccontextmanager
+async def server_of(url: str) -> AsyncIterator[Server]:
+    """As `find_server`, closed at the end."""
+    server = await find_server(url)
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+async def connect(server: Server, patience: Patience) -> asyncpg.Connection:
     """A connection as the gateway uses them: in UTC, and with an end to every kind of waiting."""
-    return await asyncpg.connect(
-        dsn,
+    return await server.connect(
         timeout=_CONNECT_TIMEOUT_S,
         command_timeout=patience.statement_s + patience.network_s if patience.statement_s else None,
         statement_cache_size=_STATEMENTS_KEPT,
@@ -86,10 +143,10 @@ def _milliseconds(seconds: float) -> str:
     return str(round(seconds * 1000))
 
 
-def make_engine(dsn: str, patience: Patience, **options: Any) -> AsyncEngine:
+def make_engine(server: Server, patience: Patience, **options: Any) -> AsyncEngine:
     return create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=partial(connect, dsn, patience),
+        async_creator=partial(connect, server, patience),
         # Prompts have no place in a log.
         hide_parameters=True,
         **options,

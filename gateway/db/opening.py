@@ -14,7 +14,7 @@ from gateway.db.engine import Database, Tx
 from gateway.db.revision import current_revision, may_run_on
 from gateway.db.sqlite import SqliteDatabase, hold_file
 from gateway.errors import ConfigurationError
-from gateway.urls import postgres_dsn, printable_url, sqlite_path
+from gateway.urls import printable_url, sqlite_path
 
 
 async def open_database(url: str, *, pool_size: int, jitter: Callable[[], float]) -> Database:
@@ -26,9 +26,8 @@ async def open_database(url: str, *, pool_size: int, jitter: Callable[[], float]
     path = sqlite_path(url)
     if path is not None:
         return await SqliteDatabase.open(path)
-    opened: Database = await _postgres().PostgresDatabase.open(
-        postgres_dsn(url), pool_size=pool_size, jitter=jitter
-    )
+    server = await _connecting().find_server(url)
+    opened: Database = await _postgres().PostgresDatabase.open(server, pool_size=pool_size, jitter=jitter)
     return opened
 
 
@@ -48,7 +47,8 @@ async def migrate(url: str) -> bool:
             await asyncio.to_thread(migrations.migrate, path)
         else:
             upgrade = partial(migrations.upgrade, name=printable_url(url))
-            await _postgres().migrate(postgres_dsn(url), upgrade)
+            async with _connecting().server_of(url) as server:
+                await _postgres().migrate(server, upgrade)
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(f"The database {printable_url(url)} cannot be used: {error}.") from error
     return True
@@ -63,7 +63,8 @@ async def read_revision(url: str) -> str | None:
     try:
         if path is not None:
             return await asyncio.to_thread(current_revision, path)
-        revision: str | None = await _postgres().current_revision(postgres_dsn(url))
+        async with _connecting().server_of(url) as server:
+            revision: str | None = await _postgres().current_revision(server)
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(f"The database {printable_url(url)} cannot be used: {error}.") from error
     return revision
@@ -77,9 +78,16 @@ async def hold_alone(url: str, tables: Sequence[sa.Table]) -> AsyncIterator[Tx]:
         with hold_file(path) as tx:
             yield tx
         return
-    async with _postgres().hold_alone(postgres_dsn(url), tables, name=printable_url(url)) as tx:
+    async with (
+        _connecting().server_of(url) as server,
+        _postgres().hold_alone(server, tables, name=printable_url(url)) as tx,
+    ):
         yield tx
 
 
 def _postgres() -> ModuleType:
     return importlib.import_module("gateway.db.postgres")
+
+
+def _connecting() -> ModuleType:
+    return importlib.import_module("gateway.db.connecting")

@@ -28,6 +28,7 @@ from gateway.db.connecting import (
     USUAL,
     Patience,
     Refused,
+    Server,
     cause_of,
     connect,
     make_engine,
@@ -92,6 +93,7 @@ class PostgresDatabase(Database):
 
     def __init__(
         self,
+        server: Server,
         engine: AsyncEngine,
         long_engine: AsyncEngine,
         feed: ChangeFeed,
@@ -99,6 +101,7 @@ class PostgresDatabase(Database):
         jitter: Callable[[], float],
     ) -> None:
         super().__init__()
+        self._server = server
         self._engine = engine
         self._long_engine = long_engine
         self._one_at_a_time = asyncio.Lock()
@@ -110,14 +113,15 @@ class PostgresDatabase(Database):
 
     @classmethod
     async def open(
-        cls, dsn: str, *, pool_size: int, jitter: Callable[[], float], patience: Patience = USUAL
+        cls, server: Server, *, pool_size: int, jitter: Callable[[], float], patience: Patience = USUAL
     ) -> "PostgresDatabase":
-        """Open an existing, migrated database. ``jitter`` gives numbers from 0 to 1.
+        """Open an existing, migrated database, with which ``server`` is closed.
 
+        ``jitter`` gives numbers from 0 to 1.
         Raises `Unavailable` when it cannot be reached, `ConfigurationError` when it will not do.
         """
         engine = make_engine(
-            dsn,
+            server,
             patience,
             isolation_level="AUTOCOMMIT",
             pool_size=pool_size,
@@ -125,18 +129,18 @@ class PostgresDatabase(Database):
             pool_timeout=patience.lock_s,
             pool_reset_on_return=None,
         )
-        long_engine = make_engine(dsn, LONG, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-        feed = ChangeFeed(partial(connect, dsn, patience), jitter)
-        database = cls(engine, long_engine, feed, Turns(patience.lock_s), jitter)
+        long_engine = make_engine(server, LONG, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        feed = ChangeFeed(partial(connect, server, patience), jitter)
+        database = cls(server, engine, long_engine, feed, Turns(patience.lock_s), jitter)
         try:
             async with engine.connect() as connection:
                 _check_encoding(await _raw(connection))
             await feed.open(database._tell)
         except ERRORS as error:
-            await engine.dispose()
+            await database._let_go()
             raise unavailable(said(cause_of(error))) from None
         except BaseException:  # cancelled, or not to be used: no connection may stay behind
-            await engine.dispose()
+            await database._let_go()
             raise
         return database
 
@@ -145,7 +149,11 @@ class PostgresDatabase(Database):
         if self._running:
             await asyncio.wait(self._running)
         await self._feed.close()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
         await self._engine.dispose()
+        await self._server.close()
 
     async def read(self, function: Callable[[Tx], T]) -> T:
         return await self._see_through(partial(self._read, function, self._engine))
@@ -275,10 +283,10 @@ def _check_encoding(raw: asyncpg.Connection) -> None:
         )
 
 
-async def current_revision(dsn: str) -> str | None:
+async def current_revision(server: Server) -> str | None:
     """The revision written in the database; None when it has no schema yet. Raises `OSError`."""
     try:
-        connection = await connect(dsn, USUAL)
+        connection = await connect(server, USUAL)
         try:
             if await connection.fetchval("SELECT to_regclass('alembic_version') IS NULL"):
                 return None
@@ -290,9 +298,9 @@ async def current_revision(dsn: str) -> str | None:
         _fail(error)
 
 
-async def migrate(dsn: str, upgrade: Callable[[sa.Connection], None]) -> None:
+async def migrate(server: Server, upgrade: Callable[[sa.Connection], None]) -> None:
     """Run ``upgrade`` in a transaction; instances that start at once take turns. Raises `OSError`."""
-    engine = make_engine(dsn, ENDLESS, poolclass=NullPool)
+    engine = make_engine(server, ENDLESS, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
@@ -304,14 +312,14 @@ async def migrate(dsn: str, upgrade: Callable[[sa.Connection], None]) -> None:
 
 
 @asynccontextmanager
-async def hold_alone(dsn: str, tables: Sequence[sa.Table], *, name: str) -> AsyncIterator[Tx]:
+async def hold_alone(server: Server, tables: Sequence[sa.Table], *, name: str) -> AsyncIterator[Tx]:
     """A database in one transaction that sees one moment and in which nobody else writes to these tables.
 
     It is committed at the end, unless that is an error. To be used inside `greenlet_spawn`; ``name`` is for
     people. Raises what is in `ERRORS`, and `Conflict` where another gateway is connected: it may be idle now,
     and write later.
     """
-    engine = make_engine(dsn, ALONE, poolclass=NullPool, isolation_level="REPEATABLE READ")
+    engine = make_engine(server, ALONE, poolclass=NullPool, isolation_level="REPEATABLE READ")
     names = ", ".join(f'"{table.name}"' for table in tables)
     try:
         async with engine.begin() as connection:

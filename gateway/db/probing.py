@@ -15,7 +15,7 @@ from pathlib import Path
 from gateway.db.revision import current_revision
 from gateway.db.tables import SCHEMA_REVISION
 from gateway.errors import ConfigurationError
-from gateway.urls import postgres_dsn, sqlite_path
+from gateway.urls import sqlite_path
 
 _BUSY_TIMEOUT_S = 3.0
 # A name that no deployment of anybody's has.
@@ -49,7 +49,7 @@ async def probe_database(url: str) -> DatabaseState:
         if path is not None:
             return await asyncio.to_thread(_probe_file, path)
         postgres = importlib.import_module("gateway.db.probing_postgres")
-        state: DatabaseState = await postgres.probe(postgres_dsn(url))
+        state: DatabaseState = await postgres.probe(url)
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(f"It cannot be used: {error}.") from error
     return state

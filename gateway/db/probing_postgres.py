@@ -1,15 +1,16 @@
 """`gateway.db.probing` on PostgreSQL, apart so that nobody else loads its driver. Raises `OSError`."""
 
-from gateway.db.connecting import ERRORS, Patience, cause_of, connect, said
+from gateway.db.connecting import ERRORS, Patience, cause_of, connect, said, server_of
 from gateway.db.probing import DatabaseState, probe_statement
 
 _PATIENCE = Patience(statement_s=3.0, lock_s=2.0, idle_s=5.0, network_s=1.0)
 _LEAST_VERSION = 13
 
 
-async def probe(dsn: str) -> DatabaseState:
+async def probe(url: str) -> DatabaseState:
     try:
-        connection = await connect(dsn, _PATIENCE)
+        async with server_of(url) as server:
+            connection = await connect(server, _PATIENCE)
         try:
             settings = connection.get_settings()
             if settings.server_encoding != "UTF8":

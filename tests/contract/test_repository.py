@@ -15,7 +15,7 @@ from gateway.accounts import keys
 from gateway.model import KeyMode
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-build.txt")
+LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-build.txt", "requirements-cloudsql.txt")
 TOOL_LOCKS = ("tests/bench/requirements-litellm.txt", "tests/requirements-checkov.txt")
 
 TOP_LEVEL = {
@@ -59,6 +59,7 @@ def test_every_locked_package_has_hashes(name: str) -> None:
         ("requirements.txt", ("dependencies",)),
         ("requirements-dev.txt", ("dependencies", "dev")),
         ("requirements-build.txt", ("build",)),
+        ("requirements-cloudsql.txt", ("dependencies", "cloudsql")),
     ],
 )
 def test_lock_agrees_with_what_is_declared(lock: str, declared_in: tuple[str, ...]) -> None:
@@ -69,7 +70,7 @@ def test_lock_agrees_with_what_is_declared(lock: str, declared_in: tuple[str, ..
             assert as_numbers(pinned[name]) >= as_numbers(least), f"{name} is older than declared: make lock"
 
 
-@pytest.mark.parametrize("other", ["requirements.txt", "requirements-build.txt"])
+@pytest.mark.parametrize("other", ["requirements.txt", "requirements-build.txt", "requirements-cloudsql.txt"])
 def test_what_is_tested_is_what_ships(other: str) -> None:
     tested = pins("requirements-dev.txt")
     different = {n: (v, tested[n]) for n, v in pins(other).items() if n in tested and tested[n] != v}
@@ -189,6 +190,7 @@ def declared(group: str) -> dict[str, str]:
     metadata = project()
     lists = {
         "dependencies": metadata["project"]["dependencies"],
+        "cloudsql": metadata["project"]["optional-dependencies"]["cloudsql"],
         "dev": metadata["project"]["optional-dependencies"]["dev"],
         "build": metadata["dependency-groups"]["build"],
     }

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.bootstrap.services import open_services
-from gateway.db.connecting import USUAL, Patience
+from gateway.db.connecting import USUAL, Address, Patience
 from gateway.db.engine import Database, Tx, touch
 from gateway.db.locks import lock_tenant
 from gateway.db.opening import migrate, open_database
@@ -66,7 +66,9 @@ class Opening:
     ) -> Database:
         usual = self._store.server.port
         dsn = self._store.dsn.replace(str(usual), str(port or usual)).replace("gateway@", f"{user}@")
-        opened = await PostgresDatabase.open(dsn, pool_size=pool_size, jitter=lambda: 0.5, patience=patience)
+        opened = await PostgresDatabase.open(
+            Address(dsn), pool_size=pool_size, jitter=lambda: 0.5, patience=patience
+        )
         self._opened.append(opened)
         return opened
 

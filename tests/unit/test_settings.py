@@ -10,7 +10,7 @@ from gateway.families.lyria2 import LYRIA2
 from gateway.families.musicgen import MUSICGEN
 from gateway.model import Deployment
 from gateway.settings import Settings, parse_proxies, unknown_names, variable_name
-from gateway.urls import postgres_dsn, printable_url
+from gateway.urls import CloudSqlPlace, cloud_sql_place, postgres_dsn, printable_url
 
 ENDPOINT = "projects/p/locations/europe-west4/endpoints/7"
 
@@ -199,6 +199,47 @@ def test_a_server_is_named_without_its_password(url: str, printed: str, dsn: str
     assert postgres_dsn(url) == dsn
     assert "pass" not in repr(settings).replace(printed, "")
     assert "ss@" not in str(settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "instance", "ip"),
+    [
+        ("cloud_sql=my-project:us-central1:db", "my-project:us-central1:db", "public"),
+        (
+            "cloud_sql=example.com:my-project:us-central1:db&ip=psc",
+            "example.com:my-project:us-central1:db",
+            "psc",
+        ),
+    ],
+)
+@pytest.mark.parametrize("user", ["music@p.iam", "music%40p.iam"])
+def test_an_instance_of_cloud_sql_is_named_in_the_url(
+    user: str, options: str, instance: str, ip: str
+) -> None:
+    url = f"postgresql+asyncpg://{user}@/name?{options}"
+    assert Settings(database_url=url).effective_database_url == url
+    assert cloud_sql_place(url) == CloudSqlPlace(instance, "music@p.iam", "name", ip)
+    assert printable_url(url) == f"postgresql+asyncpg://{user}@{instance}/name"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "music:secret@/name?cloud_sql=p:r:i",
+        "music@host/name?cloud_sql=p:r:i",
+        "/name?cloud_sql=p:r:i",
+        "music@/name?cloud_sql=p:r:i&sslmode=require",
+        "music@/name?cloud_sql=p:r",
+        "music@/name?cloud_sql=",
+        "music@/name?cloud_sql=p:r:i&cloud_sql=p:r:j",
+        "music@/name?cloud_sql=p:r:i&ip=secret",
+        "music@/name/more?cloud_sql=p:r:i",
+    ],
+)
+def test_what_a_connector_cannot_use_is_refused_and_not_told(rest: str) -> None:
+    with pytest.raises(ValidationError, match="cloud_sql") as caught:
+        Settings(database_url=f"postgresql+asyncpg://{rest}")
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("password", ["se/cret", "se?cret", "se#cret", "se/cr@et", "se[cret"])
