@@ -61,6 +61,13 @@ resource "google_sql_database_instance" "gateway" {
       name  = "max_connections"
       value = tostring(var.database_connections)
     }
+    dynamic "database_flags" {
+      for_each = local.database_iam ? ["on"] : []
+      content {
+        name  = "cloudsql.iam_authentication"
+        value = database_flags.value
+      }
+    }
     # Who waits for whom, when requests answer 503; who comes and goes; what is written at once.
     database_flags {
       name  = "log_checkpoints"
@@ -110,5 +117,24 @@ resource "google_project_iam_member" "database" {
 
   project = var.project
   role    = "roles/cloudsql.client"
+  member  = google_service_account.gateway.member
+}
+
+# Without a password: the gateway's own account, known to PostgreSQL by the name that IAM gives it there.
+resource "google_sql_user" "account" {
+  count = local.database_iam ? 1 : 0
+
+  name     = local.database_account
+  instance = google_sql_database_instance.gateway[0].name
+  type     = "CLOUD_IAM_SERVICE_ACCOUNT"
+  # It owns the tables, as the other one does without IAM.
+  deletion_policy = "ABANDON"
+}
+
+resource "google_project_iam_member" "database_login" {
+  count = local.database_iam ? 1 : 0
+
+  project = var.project
+  role    = "roles/cloudsql.instanceUser"
   member  = google_service_account.gateway.member
 }

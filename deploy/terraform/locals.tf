@@ -2,6 +2,9 @@ locals {
   postgresql = var.database == "postgresql"
   sqlite     = var.database == "sqlite"
 
+  database_iam     = local.postgresql && var.database_iam
+  database_account = trimsuffix(google_service_account.gateway.email, ".gserviceaccount.com")
+
   audio_bucket = var.audio_bucket != "" ? var.audio_bucket : "${var.project}-${var.name}-audio"
 
   database_instance = var.database_instance != "" ? var.database_instance : "${var.name}-db"

@@ -69,9 +69,12 @@ resource "google_secret_manager_secret_version" "database_url" {
   count = local.postgresql ? 1 : 0
 
   secret = google_secret_manager_secret.database_url[0].id
+  # By IAM there is no password, and Google's connector in place of the socket.
   secret_data_wo = join("", [
-    "postgresql+asyncpg://${var.name}:${ephemeral.random_password.database.result}@/${var.name}",
-    "?host=/cloudsql/${google_sql_database_instance.gateway[0].connection_name}",
+    "postgresql+asyncpg://",
+    local.database_iam ? local.database_account : "${var.name}:${ephemeral.random_password.database.result}",
+    "@/${var.name}?${local.database_iam ? "cloud_sql=" : "host=/cloudsql/"}",
+    google_sql_database_instance.gateway[0].connection_name,
   ])
   secret_data_wo_version = var.database_password_version
   # What was replaced opens nothing any more, and must be there for a revision that still asks for it to say so.

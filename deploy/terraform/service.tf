@@ -125,12 +125,14 @@ resource "google_cloud_run_v2_service" "gateway" {
   # Rights first: without them the first revision does not become ready.
   depends_on = [
     google_project_iam_member.database,
+    google_project_iam_member.database_login,
     google_project_iam_member.models,
     google_secret_manager_secret_iam_member.admin_token,
     google_secret_manager_secret_iam_member.database_url,
     google_secret_manager_secret_iam_member.signing_secret,
     google_service_account_iam_member.signs_as_itself,
     google_sql_database.gateway,
+    google_sql_user.account,
     google_sql_user.gateway,
     google_storage_bucket_iam_member.audio,
     google_storage_bucket_iam_member.backup,

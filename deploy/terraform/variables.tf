@@ -56,6 +56,12 @@ variable "database" {
   }
 }
 
+variable "database_iam" {
+  description = "Whether the gateway logs in to Cloud SQL by IAM; its image needs the connector, see README."
+  type        = bool
+  default     = false
+}
+
 variable "public" {
   description = "Whether the internet reaches the service. If not, only networks inside and load balancers do."
   type        = bool

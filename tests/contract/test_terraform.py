@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.settings import Settings, variable_name
+from gateway.urls import CloudSqlPlace, cloud_sql_place
 from tests import terraform, terraform_schema
 from tests.discovery import document, words
 from tests.terraform import Block
@@ -20,6 +21,7 @@ Json = dict[str, Any]
 ROLES = {
     "google_project_iam_member.models": "roles/aiplatform.user",
     "google_project_iam_member.database": "roles/cloudsql.client",
+    "google_project_iam_member.database_login": "roles/cloudsql.instanceUser",
     "google_storage_bucket_iam_member.audio": "roles/storage.objectUser",
     "google_storage_bucket_iam_member.backup": "roles/storage.objectUser",
     "google_service_account_iam_member.signs_as_itself": "roles/iam.serviceAccountTokenCreator",
@@ -239,6 +241,22 @@ def test_no_secret_reaches_state_or_plan(resources: dict[str, Json]) -> None:
     assert re.findall(r"\b(?:secret_data|password) *=", text) == []
     assert "secret_data_wo" in resources["google_secret_manager_secret_version.database_url"]
     assert "password_wo" in resources["google_sql_user.gateway"]
+
+
+def test_the_url_without_a_password_is_one_that_the_gateway_takes(resources: dict[str, Json]) -> None:
+    text = (terraform_schema.TERRAFORM / "secrets.tf").read_text()
+    (parts,) = re.findall(r"secret_data_wo = join\(\"\", \[\n(.*?)\n  \]\)", text, re.DOTALL)
+    by_iam = re.sub(r"local\.database_iam \? (\S+) : \"(?:[^\"$]|\$\{.+?\})*\"", r"\1", parts)
+    for name, value in (
+        ("local.database_account", "gateway@p.iam"),
+        ("var.name", "gateway"),
+        ("google_sql_database_instance.gateway[0].connection_name", "p:us-central1:gateway-db"),
+    ):
+        by_iam = by_iam.replace(name, value)
+    url = re.sub(r"[\s\",${}]", "", by_iam)
+    place = CloudSqlPlace("p:us-central1:gateway-db", "gateway@p.iam", "gateway", "public")
+    assert cloud_sql_place(url) == place
+    assert resources["google_sql_user.account"]["type"] == '"CLOUD_IAM_SERVICE_ACCOUNT"'
 
 
 def test_probes_ask_the_routes_made_for_them(resources: dict[str, Json]) -> None:
