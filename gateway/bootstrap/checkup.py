@@ -32,6 +32,7 @@ from gateway.bootstrap.ground import (
 from gateway.bootstrap.probes import Probe, run_probes
 from gateway.bootstrap.services import SystemClock
 from gateway.db.probing import probe_database
+from gateway.db.revision import may_run_on
 from gateway.db.tables import SCHEMA_REVISION
 from gateway.errors import ConfigurationError, StorageError, Unavailable, UpstreamError
 from gateway.findings import Finding, Outcome
@@ -103,7 +104,7 @@ class _Checkup:
 
         async def run() -> Finding:
             state = await probe_database(url)
-            if state.revision == SCHEMA_REVISION:
+            if may_run_on(state.revision):
                 return probe.ok(f"{state.software}, schema {state.revision}")
             if state.revision is not None and state.revision > SCHEMA_REVISION:
                 return probe.failed(

@@ -1,6 +1,6 @@
 """Whether a database can be reached, of which schema it is, and whether it can be written, without a change.
 
-What is written is taken back in the same transaction: a row where the schema is this version's, else a table,
+What is written is taken back in the same transaction: a row where this version runs on the schema, else a table,
 as `migrate` would make one.
 """
 
@@ -12,8 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.db.revision import current_revision
-from gateway.db.tables import SCHEMA_REVISION
+from gateway.db.revision import current_revision, may_run_on
 from gateway.errors import ConfigurationError
 from gateway.urls import sqlite_path
 
@@ -36,7 +35,7 @@ class DatabaseState:
 
 def probe_statement(revision: str | None) -> str:
     """What is written, to be taken back."""
-    return _ROW if revision == SCHEMA_REVISION else _TABLE
+    return _ROW if may_run_on(revision) else _TABLE
 
 
 async def probe_database(url: str) -> DatabaseState:

@@ -134,7 +134,14 @@ async def test_a_database_is_written_and_what_was_written_taken_back(
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
-@pytest.mark.parametrize(("revision", "outcome"), [("0001", Outcome.WARNING), ("9999", Outcome.FAILED)])
+@pytest.mark.parametrize(
+    ("revision", "outcome"),
+    [
+        ("0001", Outcome.WARNING),
+        (f"{int(SCHEMA_REVISION) + 1:04}", Outcome.OK),
+        ("9999", Outcome.FAILED),
+    ],
+)
 async def test_another_schema_is_told(
     settings: Settings, store: Store, revision: str, outcome: Outcome
 ) -> None:
