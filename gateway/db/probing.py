@@ -1,7 +1,7 @@
 """Whether a database can be reached, of which schema it is, and whether it can be written, without a change.
 
-What is written is taken back in the same transaction: a row where this version runs on the schema, else a table,
-as `migrate` would make one.
+What is written is taken back in the same transaction: a row where this version runs on the schema, else a
+table, as `migrate` would make one.
 """
 
 import asyncio
