@@ -1,5 +1,6 @@
 """Signing in with a real OpenID Connect provider, and behind Identity-Aware Proxy."""
 
+import re
 import subprocess
 import sys
 import time
@@ -87,6 +88,56 @@ def test_an_end_that_began_elsewhere_is_refused(gateway: RunningGateway) -> None
             assert answer.status_code == 403
             assert "sign_in_refused" in answer.text
             assert "gateway_session" not in client.cookies
+
+
+def make_person(provider: str, name: str, **claims: object) -> None:
+    httpx.put(f"{provider}/users/{name}", json=claims, trust_env=False).raise_for_status()
+
+
+def ask(provider_url: str, name: str) -> str:
+    """Say to the provider who one is; where it sends one then."""
+    answer = httpx.post(provider_url, data={"sub": name}, trust_env=False)
+    assert answer.status_code == 302, answer.text
+    return str(answer.headers["location"])
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"email": "ada@example.com"},
+        {"email": "ada@example.com", "email_verified": False},
+        {"email": "ada@example.com", "email_verified": "true"},
+        {"email_verified": True},
+    ],
+    ids=str,
+)
+def test_an_address_that_the_provider_does_not_vouch_for_is_nobodys(
+    gateway: RunningGateway, provider: str, claims: dict[str, object]
+) -> None:
+    make_person(provider, "mallory", **claims)
+    with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+        back = ask(client.get("/dashboard/sign-in/oidc").headers["location"], "mallory")
+        answer = client.get(back)
+        assert answer.status_code == 403
+        assert "sign_in_refused" in answer.text
+        assert "gateway_session" not in client.cookies
+
+
+def test_who_belongs_to_no_tenant_gets_in_and_is_told(gateway: RunningGateway, provider: str) -> None:
+    make_person(provider, "new", email="new@example.com", email_verified=True)
+    with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+        back = ask(client.get("/dashboard/sign-in/oidc").headers["location"], "new")
+        assert client.get(back).headers["location"] == "/dashboard"
+        assert "not a member of any tenant yet" in client.get("/dashboard").text
+
+
+def test_a_token_of_another_attempt_is_refused(gateway: RunningGateway, provider: str) -> None:
+    make_person(provider, "thief", email="thief@example.com", email_verified=True)
+    with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+        url = client.get("/dashboard/sign-in/oidc").headers["location"]
+        answer = client.get(ask(re.sub(r"\bnonce=", "nonce=another", url), "thief"))
+        assert answer.status_code == 403
+        assert "gateway_session" not in client.cookies
 
 
 def test_a_provider_that_is_away_is_said_to_be(tmp_path: Path, emulator: RunningEmulator) -> None:

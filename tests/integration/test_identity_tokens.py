@@ -15,6 +15,7 @@ from gateway.accounts.sessions import Sessions, SignInMethod
 from gateway.db.engine import Database
 from gateway.errors import ErrorCode, Forbidden, Unavailable
 from gateway.web.dashboard.iap import HEADER, ISSUER, IapVisitors
+from gateway.web.dashboard.oidc import require_party
 from gateway.web.dashboard.tokens import KeySets, fetch_json
 from tests.clock import SetClock
 
@@ -72,6 +73,13 @@ def with_shared_secret(secret: bytes, said: Mapping[str, Any]) -> str:
     head = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
     signature = base64.urlsafe_b64encode(hmac.digest(secret, head, "sha256")).rstrip(b"=")
     return (head + b"." + signature).decode()
+
+
+def unsigned(head: Mapping[str, Any], said: Mapping[str, Any]) -> str:
+    parts = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (head, said)
+    ]
+    return ".".join((*parts, ""))
 
 
 def request(assertion: str) -> dict[str, Any]:
@@ -135,6 +143,10 @@ async def test_only_published_keys_count(
     for forged in (
         signed(stranger, said),
         with_shared_secret(public, said),
+        unsigned({"alg": "none", "kid": "one"}, said),
+        unsigned({"alg": "none"}, said),
+        unsigned({"alg": "ES256", "kid": "one", "crit": 3}, said),
+        unsigned({"alg": "ES256", "kid": []}, said),
         "e30.e30.",
         "not a token",
         "",
@@ -160,6 +172,26 @@ async def test_rubbish_does_not_ask_for_keys_each_time(visitors: IapVisitors, pu
         with pytest.raises(Forbidden):
             await visitors(request("rubbish"))
     assert publisher.asked == 1
+
+
+@pytest.mark.parametrize("document", [{}, {"keys": 3}, {"keys": ["x"]}, {"keys": [{"kty": "EC"}]}], ids=str)
+async def test_keys_that_cannot_be_read_are_the_providers_trouble(
+    clock: SetClock, publisher: Publisher, document: dict[str, Any]
+) -> None:
+    async def fetch(_: str) -> Mapping[str, Any]:
+        return document
+
+    with pytest.raises(Unavailable) as caught:
+        await KeySets(fetch, clock).claims(signed(publisher.keys[0], claims(clock)), KEYS_URL, ("ES256",), {})
+    assert caught.value.code is ErrorCode.SIGN_IN_UNAVAILABLE
+
+
+def test_a_token_is_for_its_party() -> None:
+    for good in ({"aud": "us"}, {"aud": ["us"]}, {"aud": ["us", "them"], "azp": "us"}):
+        require_party(good, "us")
+    for bad in ({"aud": "us", "azp": "them"}, {"aud": ["us", "them"]}, {"aud": ["us"], "azp": 7}):
+        with pytest.raises(Forbidden):
+            require_party(bad, "us")
 
 
 async def test_a_provider_that_is_away_is_said_to_be() -> None:

@@ -33,5 +33,5 @@ class IapVisitors:
         if assertion is None:
             return None
         claims = await self._keys.claims(assertion, self._keys_url, ("ES256",), self._expected)
-        person = await self._people.find(verified_email(claims))
+        person = await self._people.find(verified_email(claims, said=False))
         return Visit(person, self._sessions.form_token(f"iap {person.email}"), SignInMethod.IAP)

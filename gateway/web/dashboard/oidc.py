@@ -24,7 +24,8 @@ from gateway.web.dashboard.tokens import Fetch, KeySets, provider_away, refused,
 
 COOKIE = "gateway_oidc"
 _LIFE_S = 600
-_BYTES = 24
+# A code verifier has 43 characters at least (RFC 7636 §4.1), which are 32 bytes.
+_BYTES = 32
 _TIMEOUT_S = 10.0
 _ALGORITHMS = ("RS256", "ES256", "PS256")
 _DISCOVERY = "/.well-known/openid-configuration"
@@ -98,9 +99,8 @@ class OidcPages:
         token = await self._exchange(str(configuration["token_endpoint"]), code, verifier)
         expected = {"iss": str(configuration["issuer"]), "aud": self._provider.client_id, "nonce": nonce}
         claims = await self._keys.claims(token, str(configuration["jwks_uri"]), _ALGORITHMS, expected)
-        if claims.get("azp", self._provider.client_id) != self._provider.client_id:
-            raise refused("the token was made for somebody else")
-        session = await self._sessions.open(verified_email(claims), SignInMethod.OIDC)
+        require_party(claims, self._provider.client_id)
+        session = await self._sessions.open(verified_email(claims, said=True), SignInMethod.OIDC)
         response = self._sign_in.begin(session, base64.urlsafe_b64decode(_padded(after)).decode())
         response.raw_headers.append(self._cookies.drop(COOKIE))
         return response
@@ -132,6 +132,14 @@ class OidcPages:
                 raise provider_away("the provider's configuration is not of the issuer that was named")
             self._configuration = found
         return self._configuration
+
+
+def require_party(claims: Mapping[str, Any], client_id: str) -> None:
+    """Raises `Forbidden` unless the token was made for us; of several audiences it must name us."""
+    audiences = claims.get("aud")
+    alone = isinstance(audiences, str) or audiences == [client_id]
+    if claims.get("azp", client_id if alone else None) != client_id:
+        raise refused("the token was made for somebody else")
 
 
 OIDC_START = f"{SIGN_IN}/oidc"

@@ -17,6 +17,8 @@ _KEPT_S = 3600.0
 _AGAIN_S = 60.0
 _LEEWAY_S = 30
 _TIMEOUT_S = 10.0
+# What joserfc lets through of a forged token besides its own errors: a header that is of the wrong type.
+_UNREADABLE = (JoseError, ValueError, TypeError, KeyError, AttributeError)
 
 
 async def fetch_json(url: str) -> Mapping[str, Any]:
@@ -58,11 +60,11 @@ class KeySets:
         """
         try:
             claims = self._decode(token, await self._keys(keys_url, _KEPT_S), algorithms)
-        except (JoseError, ValueError):
+        except _UNREADABLE:
             # Keys are replaced now and then.
             try:
                 claims = self._decode(token, await self._keys(keys_url, _AGAIN_S), algorithms)
-            except (JoseError, ValueError) as error:
+            except _UNREADABLE as error:
                 raise refused(str(error)) from error
         options: dict[str, Any] = {
             name: {"essential": True, "value": value} for name, value in expected.items()
@@ -83,11 +85,19 @@ class KeySets:
         found = self._found.get(url)
         if found is None or now_s - found[0] >= kept_s:
             document: Any = await self._fetch(url)
-            found = self._found[url] = (now_s, KeySet.import_key_set(document))
+            found = self._found[url] = (now_s, _key_set(document, url))
         return found[1]
 
     def _now_s(self) -> int:
         return self._clock.now_ms() // 1000
+
+
+def _key_set(document: Any, url: str) -> KeySet:
+    """Raises `Unavailable`: keys that cannot be read are the provider's trouble, not the visitor's."""
+    try:
+        return KeySet.import_key_set(document)
+    except _UNREADABLE as error:
+        raise provider_away(f"{url} has no keys that can be read: {error}") from error
 
 
 def refused(internal: str) -> Forbidden:
@@ -97,9 +107,13 @@ def refused(internal: str) -> Forbidden:
     )
 
 
-def verified_email(claims: Mapping[str, Any]) -> str:
-    """Raises `Forbidden` for an address that the provider does not vouch for."""
+def verified_email(claims: Mapping[str, Any], *, said: bool) -> str:
+    """The address. ``said``: only if the claims say that it was verified (OpenID Connect Core 1.0, §5.1).
+
+    Some providers let people enter any address and say nothing of it. Identity-Aware Proxy has no such claim.
+    Raises `Forbidden` for an address that the provider does not vouch for.
+    """
     email = claims.get("email")
-    if not isinstance(email, str) or "@" not in email or claims.get("email_verified", True) is not True:
+    if not isinstance(email, str) or "@" not in email or claims.get("email_verified", not said) is not True:
         raise refused("no verified email among the claims")
     return email.strip().lower()
