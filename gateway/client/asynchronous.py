@@ -88,6 +88,7 @@ class AsyncClient:
         """All that happens to a task, until its end; a stream that breaks is taken up where it was."""
         parser, paused_s = EventParser(), 0.0
         while True:
+            parser = EventParser(parser.last_id)
             headers = {"Last-Event-ID": parser.last_id} if parser.last_id else {}
             path = f"/api/task-status/{task_id}/events"
             try:

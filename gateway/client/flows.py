@@ -86,10 +86,15 @@ def waiting(task: Task, patience: Patience, jitter: Callable[[], float]) -> Flow
 
 
 class EventParser:
-    """Server-sent events, line by line (WHATWG HTML §9.2.6)."""
+    """Server-sent events, line by line (WHATWG HTML §9.2.6). One stream is one parser.
 
-    def __init__(self) -> None:
-        self.last_id = ""
+    A stream that breaks within an event has not told it: ``last_id`` is that of the last whole one, from
+    which the next stream goes on.
+    """
+
+    def __init__(self, last_id: str = "") -> None:
+        self.last_id = last_id
+        self._id = last_id
         self._name = ""
         self._data: list[str] = []
 
@@ -98,6 +103,7 @@ class EventParser:
         if not line:
             name, data = self._name or "message", "\n".join(self._data)
             self._name, self._data = "", []
+            self.last_id = self._id
             return Event(name, _document(data.encode()), self.last_id) if data else None
         field_name, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -107,7 +113,7 @@ class EventParser:
             case "data":
                 self._data.append(value)
             case "id":
-                self.last_id = value
+                self._id = value
         return None
 
 

@@ -111,9 +111,11 @@ class Moody:
         return JSONResponse({"task_id": "task_1", "status": "succeeded", "finished_at": "now", "new": 1})
 
     async def events(self, request: Request) -> Response:
-        """Breaks off after one event; goes on where it was."""
+        """Breaks off within the second event; goes on where it was."""
         self.streams.append(request.headers.get("last-event-id"))
-        first = "retry: 1\nid: 1\nevent: queued\ndata: {}\n\n: heartbeat\n\n"
+        first = (
+            "retry: 1\nid: 1\nevent: queued\ndata: {}\n\n: heartbeat\n\nid: 2\nevent: succeeded\ndata: {}\n"
+        )
         rest = "id: 2\nevent: succeeded\ndata: {}\n\n"
         return Response(first if len(self.streams) == 1 else rest, media_type="text/event-stream")
 
@@ -180,6 +182,15 @@ def test_events_of_several_lines_are_one() -> None:
     lines = ["id: 5", "event: clip", 'data: {"index":', "data: 0}", "unknown: x", ""]
     found = [event for line in lines if (event := parser.feed(line)) is not None]
     assert [(event.name, event.data, event.id) for event in found] == [("clip", {"index": 0}, "5")]
+
+
+def test_an_event_is_told_once_it_is_whole() -> None:
+    parser = EventParser("4")
+    for line in ("id: 5", "event: clip", "data: {}"):
+        assert parser.feed(line) is None
+    assert parser.last_id == "4"
+    parser.feed("")
+    assert parser.last_id == "5"
 
 
 # Webhooks
