@@ -89,6 +89,11 @@ class Sessions:
             return self._session(row)
         return None
 
+    async def is_open(self, session_id: str) -> bool:
+        """Whether it was not ended since it was found."""
+        row = await self._database.read(lambda tx: sessions.get_session(tx, session_id))
+        return row is not None and self._clock.now_ms() < row.expires_at_ms
+
     async def end(self, session_id: str) -> None:
         await self._database.write(lambda tx: sessions.delete_session(tx, session_id))
 

@@ -4,12 +4,16 @@ import asyncio
 import secrets
 
 import pytest
+from starlette.requests import Request
 
+from gateway.accounts.authentication import Authenticator
 from gateway.accounts.people import People, Permission
 from gateway.accounts.sessions import LINK_LIFE_S, OVERLAP_S, ROTATE_AFTER_S, Session, Sessions, SignInMethod
 from gateway.db.engine import Database
 from gateway.errors import ErrorCode, Forbidden, NotFound, Unauthorized
-from gateway.model import Role
+from gateway.model import Role, Scope
+from gateway.web.dashboard.callers import SessionCallers
+from gateway.web.dashboard.visits import Visit, put_visit
 from tests.clock import SetClock
 from tests.factories import ACT
 from tests.office import TestOffice
@@ -178,3 +182,20 @@ async def test_an_administrator_may_everything_everywhere(
         assert (await people.enter(root, tenant.id, Permission.MEMBERS)).role is Role.OWNER
         with pytest.raises(NotFound):
             await people.enter(root, "ten_nobody", Permission.VIEW)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_what_a_session_listens_to_ends_with_it(
+    database: Database, clock: SetClock, sessions: Sessions, people: People, *, everywhere: bool
+) -> None:
+    office = TestOffice(database, clock)
+    tenant = await office.tenants.create(ACT, name="choir")
+    authenticator = Authenticator(database, clock, lambda _: None)
+    callers = SessionCallers(sessions, people, office.keyring, authenticator)
+    session = await sessions.open(EMAIL, SignInMethod.LINK, admin=True)
+    person = await people.find(EMAIL, admin=True)
+    request = Request({"type": "http", "path_params": {"tenant_id": tenant.id}})
+    put_visit(request.scope, Visit(person, session.form_token, session.method, session.id))
+    assert await callers.is_still_good(request, Scope.READ)
+    await (sessions.end_all(EMAIL) if everywhere else sessions.end(session.id))
+    assert not await callers.is_still_good(request, Scope.READ)

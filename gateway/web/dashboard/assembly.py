@@ -76,7 +76,7 @@ def make_dashboard(
         desk, services.sessions, cookies, ways, settings.session_s, behind_proxy=bool(settings.iap_audience)
     )
     keys = KeySets(fetch_json, services.clock)
-    callers = SessionCallers(services.people, services.keyring, services.authenticator)
+    callers = SessionCallers(services.sessions, services.people, services.keyring, services.authenticator)
     parts = Parts(settings, services, desk, callers, assets, sign_in)
     routes = _docs(DocPages(desk, settings.deployments(), specification), assets)
     if settings.dashboard == "on":

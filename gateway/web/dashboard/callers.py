@@ -10,6 +10,7 @@ from starlette.requests import Request
 from gateway.accounts.authentication import Authenticator
 from gateway.accounts.keyring import Keyring
 from gateway.accounts.people import Membership, People, Permission
+from gateway.accounts.sessions import Sessions
 from gateway.errors import GatewayError, NotFound, Unauthorized, Unavailable
 from gateway.model import ALL_SCOPES, Act, KeyMode, Principal, Scope
 from gateway.web.dashboard.visits import Visit, require_visit
@@ -21,7 +22,10 @@ _READS = frozenset({Scope.READ})
 class SessionCallers:
     """`gateway.web.callers.CallerSource` for ``/dashboard/api/{tenant_id}/{mode}/…``."""
 
-    def __init__(self, people: People, keyring: Keyring, authenticator: Authenticator) -> None:
+    def __init__(
+        self, sessions: Sessions, people: People, keyring: Keyring, authenticator: Authenticator
+    ) -> None:
+        self._sessions = sessions
         self._people = people
         self._keyring = keyring
         self._authenticator = authenticator
@@ -39,6 +43,8 @@ class SessionCallers:
     async def is_still_good(self, request: Request, scope: Scope) -> bool:
         visit = require_visit(request.scope)
         try:
+            if visit.session_id is not None and not await self._sessions.is_open(visit.session_id):
+                return False
             person = await self._people.find(visit.person.email, admin=visit.person.admin)
             await self._people.enter(person, request.path_params["tenant_id"], _NEEDED[scope])
         except Unavailable:
