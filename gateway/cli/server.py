@@ -42,6 +42,7 @@ from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
 from gateway.web.operations import OperationsApi
 from gateway.web.protocol import protocol_class
+from gateway.web.tasks import TaskListApi
 from gateway.web.webhooks import WebhookApi
 
 logger = logging.getLogger("gateway")
@@ -243,6 +244,7 @@ def _apis_for(callers: CallerSource, settings: Settings, services: Services) -> 
             random.SystemRandom().random,
             StreamPolicy(settings.stream_s),
         ),
+        tasks=TaskListApi(callers, services.archive, services.keyring, settings.effective_public_url),
         deletion=DeletionApi(callers, services.retention),
         account=AccountApi(callers, services.standings, services.usage),
         operations=OperationsApi(

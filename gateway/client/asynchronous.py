@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Self, TypeVar, Unpack
+from urllib.parse import urlencode
 
 import httpx
 
@@ -83,6 +84,16 @@ class AsyncClient:
 
     async def models(self) -> Document:
         return await self._ask(Call("GET", "/api/models"))
+
+    async def tasks(self, **wanted: str) -> AsyncIterator[Task]:
+        """The tenant's tasks, newest first, without clips. ``wanted``: the filters of ``/api/tasks``."""
+        while True:
+            page = await self._ask(Call("GET", f"/api/tasks?{urlencode(wanted)}"))
+            for document in page["data"]:
+                yield task_from(document)
+            if page["next_cursor"] is None:
+                return
+            wanted["cursor"] = page["next_cursor"]
 
     async def events(self, task_id: str) -> AsyncIterator[Event]:
         """All that happens to a task, until its end; a stream that breaks is taken up where it was."""

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self, TypeVar, Unpack
+from urllib.parse import urlencode
 
 import httpx
 
@@ -83,6 +84,16 @@ class Client:
 
     def models(self) -> Document:
         return self._ask(Call("GET", "/api/models"))
+
+    def tasks(self, **wanted: str) -> Iterator[Task]:
+        """The tenant's tasks, newest first, without clips. ``wanted``: the filters of ``/api/tasks``."""
+        while True:
+            page = self._ask(Call("GET", f"/api/tasks?{urlencode(wanted)}"))
+            for document in page["data"]:
+                yield task_from(document)
+            if page["next_cursor"] is None:
+                return
+            wanted["cursor"] = page["next_cursor"]
 
     def events(self, task_id: str) -> Iterator[Event]:
         """All that happens to a task, until its end; a stream that breaks is taken up where it was."""

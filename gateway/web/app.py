@@ -17,6 +17,7 @@ from gateway.web.files import FileApi
 from gateway.web.front import FrontPage
 from gateway.web.music import MusicApi
 from gateway.web.operations import OperationsApi
+from gateway.web.tasks import TaskListApi
 from gateway.web.webhooks import WebhookApi
 
 #: What the dashboard answers: its pages and the documentation.
@@ -32,6 +33,7 @@ class Apis:
     """
 
     music: MusicApi
+    tasks: TaskListApi
     deletion: DeletionApi
     events: EventApi
     account: AccountApi
@@ -90,6 +92,7 @@ def caller_routes(apis: Apis) -> list[Route]:
         Route("/api/task-status/{task_id}/events", Endpoint(apis.events.events), methods=["GET"]),
         Route("/api/music_generate", Endpoint(apis.music.generate), methods=["POST"]),
         Route("/api/music_generate_lyria", Endpoint(apis.music.generate_lyria), methods=["POST"]),
+        Route("/api/tasks", Endpoint(apis.tasks.list), methods=["GET"]),
         Route("/api/tasks/{task_id}", Endpoint(apis.deletion.delete), methods=["DELETE"]),
         Route("/api/tasks/{task_id}/cancel", Endpoint(apis.music.cancel), methods=["POST"]),
         Route("/api/account", Endpoint(apis.account.account), methods=["GET"]),

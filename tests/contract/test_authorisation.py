@@ -82,6 +82,18 @@ RULES: dict[tuple[str, tuple[str, ...], str | None], dict[Any, Outcome]] = {
         "key of another tenant": DONE,
         ...: UNAUTHORIZED,
     },
+    ("tasks", KEYS, "read"): {
+        "key": DONE,
+        "key as bearer": DONE,
+        "key to generate": FORBIDDEN,
+        "key to read": DONE,
+        "key for another model": DONE,
+        "test key": DONE,
+        "key of a suspended tenant": DONE,
+        # A list of its own tasks.
+        "key of another tenant": DONE,
+        ...: UNAUTHORIZED,
+    },
     # A tenant that is suspended may still take back what it asked for, and have deleted what it made.
     ("tasks", KEYS, "generate"): {
         "key": DONE,

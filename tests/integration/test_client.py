@@ -34,7 +34,7 @@ class Either:
         if isinstance(self._client, AsyncClient):
             found = call(*arguments, **named)
             return [each async for each in found] if inspect.isasyncgen(found) else await found
-        if method == "events":
+        if method in {"events", "tasks"}:
             return await asyncio.to_thread(lambda: list(call(*arguments, **named)))
         return await asyncio.to_thread(call, *arguments, **named)
 
@@ -93,6 +93,14 @@ async def test_what_is_wrong_is_said_by_field(make: Callable[..., Either], url: 
     assert [each["field"] for each in caught.value.fields] == ["durationSeconds"]
     with pytest.raises(ApiError, match="unauthorized"):
         await make(url, "mg_live_no").do("account")
+
+
+async def test_tasks_are_listed_over_all_pages(make: Callable[..., Either], url: str, caller: Caller) -> None:
+    made = [(await caller.ask())["task_id"] for _ in range(3)]
+    found = await make(url, caller.key).do("tasks", limit="2", model="lyria-002")
+    assert found == []
+    found = await make(url, caller.key).do("tasks", limit="2")
+    assert [task.id for task in found] == made[::-1]
 
 
 class Moody:
