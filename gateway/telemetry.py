@@ -24,7 +24,11 @@ _SECRET = re.compile(
     r"|((?:X-Goog-)?[Ss]ignature=)[^&\s\"]+"
 )
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_SAMPLED = 0x01
+# What only machines join by; on a terminal it would be noise.
+_JOINED = {"span": "logging.googleapis.com/spanId", "http": "httpRequest"}
+_FOR_MACHINES = frozenset({*_JOINED, "sampled"})
 
 
 class log_context:  # noqa: N801 - used as `with log_context(...)`, like the contextlib functions
@@ -43,10 +47,13 @@ class log_context:  # noqa: N801 - used as `with log_context(...)`, like the con
         _context.reset(self._token)
 
 
-def trace_id(traceparent: str | None) -> str:
-    """The trace id of a W3C ``traceparent`` header; empty when there is none or it is malformed."""
+def trace_names(traceparent: str | None) -> dict[str, str]:
+    """How a W3C ``traceparent`` goes into a `log_context`; nothing when there is none or it is malformed."""
     match = _TRACEPARENT.fullmatch(traceparent or "")
-    return match[1] if match else ""
+    if match is None:
+        return {}
+    trace, span, flags = match.groups()
+    return {"trace": trace, "span": span, "sampled": "yes" if int(flags, 16) & _SAMPLED else "no"}
 
 
 def redact(text: str) -> str:
@@ -71,8 +78,10 @@ class JsonFormatter(logging.Formatter):
             if name == "trace":
                 trace = f"projects/{self._project}/traces/{value}" if self._project else value
                 line["logging.googleapis.com/trace"] = trace
+            elif name == "sampled":
+                line["logging.googleapis.com/trace_sampled"] = value == "yes"
             else:
-                line[name] = value
+                line[_JOINED.get(name, name)] = value
         if record.exc_info:
             line["exception"] = "".join(traceback.format_exception(*record.exc_info))
         return redact(_dumps(line))
@@ -83,7 +92,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         ids = {**_context.get({}), **_extras(record)}
-        tail = "".join(f" {name}={value}" for name, value in ids.items() if value is not None)
+        told = {name: value for name, value in ids.items() if name not in _FOR_MACHINES}
+        tail = "".join(f" {name}={value}" for name, value in told.items() if value is not None)
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = f"{clock} {record.levelname.lower():7} {record.getMessage()}{tail}"
         if record.exc_info:

@@ -20,7 +20,7 @@ from gateway.tasks.closing import LeaseLost
 from gateway.tasks.pipeline import Begun, Pipeline
 from gateway.tasks.repeating import attempt, repeat, stop
 from gateway.tasks.signals import Signals
-from gateway.telemetry import log_context, trace_id
+from gateway.telemetry import log_context, trace_names
 
 T = TypeVar("T")
 
@@ -177,7 +177,7 @@ class Runner:
             task_id=task.id,
             tenant_id=task.tenant_id,
             request_id=task.request_id,
-            trace=trace_id(task.traceparent),
+            **trace_names(task.traceparent),
         ):
             try:
                 left = await self._pipeline.run(lease, begun)

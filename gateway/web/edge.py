@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import ErrorCode, GatewayError
 from gateway.metrics import Metrics
-from gateway.telemetry import log_context, redact, trace_id
+from gateway.telemetry import log_context, redact, trace_names
 from gateway.web.problems import problem
 
 logger = logging.getLogger("gateway.access")
@@ -63,8 +63,8 @@ class _Exchange:
         scope["app"] = self
 
     async def run(self, router: ASGIApp, receive: Receive, metrics: Metrics) -> None:
-        trace = trace_id(_header(self._scope, b"traceparent").decode("latin-1"))
-        with log_context(request_id=self._request_id, trace=trace):
+        trace = trace_names(_header(self._scope, b"traceparent").decode("latin-1"))
+        with log_context(request_id=self._request_id, **trace):
             try:
                 await router(self._scope, receive, self.send)
             except GatewayError as error:
@@ -106,10 +106,13 @@ class _Exchange:
         well = self._scope["method"] in _READS and self._status < 400  # noqa: PLR2004 - where errors begin
         level = logging.DEBUG if well else logging.INFO
         if logger.isEnabledFor(level):
-            extra = {"status": self._status, "ms": round(seconds * 1000, 2)}
             # As it was sent, percent-encoded: no line break gets into the log. Without its query: a signed
             # link's query is a secret.
             path = self._scope["raw_path"].decode("latin-1")
+            # https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry#HttpRequest
+            http = {"requestMethod": method, "requestUrl": path, "status": self._status}
+            http["latency"] = f"{seconds:.6f}s"
+            extra = {"status": self._status, "ms": round(seconds * 1000, 2), "http": http}
             logger.log(level, "%s %s", method, path, extra=extra | self._scope.get("ids", {}))
 
 

@@ -13,7 +13,7 @@ from gateway.tasks.queueview import GOOD_FOR_S, QueueView
 from gateway.tasks.service import TaskService
 from gateway.tasks.snapshots import Snapshot
 from gateway.tasks.submission import Submission
-from gateway.telemetry import trace_id
+from gateway.telemetry import trace_names
 from gateway.web.answers import answer
 from gateway.web.bodies import read_fields, read_json
 from gateway.web.callers import CallerSource
@@ -163,4 +163,4 @@ def _preference(request: Request) -> Preference:
 def _traceparent(request: Request) -> str | None:
     """The caller's trace context if it is well-formed: it is kept with the task and sent on to the model."""
     offered = request.headers.get("traceparent")
-    return offered if trace_id(offered) else None
+    return offered if trace_names(offered) else None

@@ -50,9 +50,19 @@ def test_every_line_is_json_with_the_ids_of_what_was_done(
     request = logged(gateway, "observed-1", "POST /api/music_generate")
     work = logged(gateway, "observed-1", "task is succeeded")
     assert (request["logger"], request["status"], request["severity"]) == ("gateway.access", 200, "INFO")
+    assert float(request["httpRequest"].pop("latency").removesuffix("s")) == pytest.approx(
+        request["ms"] / 1000, abs=0.0001
+    )
+    assert request["httpRequest"] == {
+        "requestMethod": "POST",
+        "requestUrl": "/api/music_generate",
+        "status": 200,
+    }
     for line in (request, work):
         assert (line["tenant_id"], line["task_id"]) == (tenant_id, task["task_id"])
         assert line["logging.googleapis.com/trace"] == f"projects/test-project/traces/{TRACE}"
+        assert line["logging.googleapis.com/spanId"] == "00f067aa0ba902b7"
+        assert line["logging.googleapis.com/trace_sampled"] is True
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["time"])
 
 

@@ -18,7 +18,7 @@ from gateway.telemetry import (
     configure_logging,
     log_context,
     redact,
-    trace_id,
+    trace_names,
 )
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -105,17 +105,26 @@ def test_empty_ids_are_left_out() -> None:
 
 @pytest.mark.parametrize(("project", "name"), [("", TRACE), ("acme", f"projects/acme/traces/{TRACE}")])
 def test_traces_are_named_so_that_logs_join_them(project: str, name: str) -> None:
-    with log_context(trace=trace_id(TRACEPARENT)):
+    with log_context(**trace_names(TRACEPARENT)):
         line = as_json(a_record(), project)
     assert line["logging.googleapis.com/trace"] == name
     assert "trace" not in line
+
+
+@pytest.mark.parametrize(("flags", "sampled"), [("00", False), ("01", True), ("02", False), ("03", True)])
+def test_a_line_is_of_its_callers_span(flags: str, *, sampled: bool) -> None:
+    with log_context(**trace_names(f"00-{TRACE}-00f067aa0ba902b7-{flags}")):
+        line, text = as_json(a_record()), TextFormatter().format(a_record(http={"status": 200}))
+    assert line["logging.googleapis.com/spanId"] == "00f067aa0ba902b7"
+    assert line["logging.googleapis.com/trace_sampled"] is sampled
+    assert text.endswith(f"trace={TRACE}")
 
 
 @pytest.mark.parametrize(
     "header", [None, "", "00-abc", TRACEPARENT + "x", TRACEPARENT.upper(), "x" + TRACEPARENT]
 )
 def test_a_malformed_traceparent_has_no_trace(header: str | None) -> None:
-    assert trace_id(header) == ""
+    assert trace_names(header) == {}
 
 
 def test_an_exception_is_part_of_its_line() -> None:
