@@ -110,6 +110,8 @@ class AsyncClient:
                         await got.aread()
                         # Told in the same words as any other refusal.
                         await self.get(task_id)
+                        if paused_s >= self._patience.pauses_s:
+                            raise ApiError(got.status_code, {"detail": "Only its events are refused."})
                     async for line in got.aiter_lines():
                         if (event := parser.feed(line)) is None:
                             continue

@@ -110,6 +110,8 @@ class Client:
                         got.read()
                         # Told in the same words as any other refusal.
                         self.get(task_id)
+                        if paused_s >= self._patience.pauses_s:
+                            raise ApiError(got.status_code, {"detail": "Only its events are refused."})
                     for line in got.iter_lines():
                         if (event := parser.feed(line)) is None:
                             continue

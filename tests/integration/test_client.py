@@ -127,6 +127,9 @@ class Moody:
         rest = "id: 2\nevent: succeeded\ndata: {}\n\n"
         return Response(first if len(self.streams) == 1 else rest, media_type="text/event-stream")
 
+    async def status(self, _request: Request) -> Response:
+        return JSONResponse({"task_id": "task_2", "status": "running"})
+
     async def away(self, _request: Request) -> Response:
         return JSONResponse({"code": "database_unavailable"}, 503, {"Retry-After": "20"})
 
@@ -137,7 +140,9 @@ class Moody:
         return Starlette(
             routes=[
                 Route("/api/music_generate", self.generate, methods=["POST"]),
+                Route("/api/task-status/task_2/events", self.away),
                 Route("/api/task-status/{task_id}/events", self.events),
+                Route("/api/task-status/task_2", self.status),
                 Route("/api/account", self.away),
                 Route("/audio", self.audio),
             ]
@@ -172,6 +177,14 @@ async def test_a_broken_stream_is_taken_up(make: Callable[..., Either]) -> None:
         events = await make(url, "key").do("events", "task_1")
     assert [event.name for event in events] == ["queued", "succeeded"]
     assert moody.streams == [None, "1"]
+
+
+async def test_events_that_are_always_refused_end_patience(make: Callable[..., Either]) -> None:
+    paused_s: list[float] = []
+    async with serving(Moody().app()) as url:
+        with pytest.raises(ApiError, match="Only its events") as caught:
+            await make(url, "key", paused_s).do("events", "task_2")
+    assert (caught.value.status, sum(paused_s)) == (503, QUICK.pauses_s)
 
 
 async def test_a_broken_download_leaves_nothing(make: Callable[..., Either], tmp_path: Path) -> None:
