@@ -23,6 +23,7 @@ from tests.bench import (
     estimates,
     events,
     floods,
+    instances,
     joins,
     latency,
     machine,
@@ -45,6 +46,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Section]]] = {
     "memory": memory.measure,
     "floods": floods.measure,
     "events": events.measure,
+    "instances": instances.measure,
     "start": start.measure,
     "conversions": conversions.measure,
     "joins": joins.measure,
@@ -52,7 +54,8 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Section]]] = {
 _NEED_WRK = {"polls", "accepts", "latency"}
 _NO_WRK = (
     "wrk is not installed, and polls, accepts and latency need it. On Debian: apt-get install wrk. "
-    "Without it: python -m tests.bench --only admissions,claims,memory,floods,events,start,conversions,joins"
+    "Without it: python -m tests.bench --only "
+    "admissions,claims,memory,floods,events,instances,start,conversions,joins"
 )
 
 
