@@ -26,7 +26,11 @@ class Balancer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on what either says until either has nothing more to say."""
-        behind = await self._connect()
+        try:
+            behind = await self._connect()
+        except asyncio.CancelledError:
+            writer.close()
+            raise
         if behind is None:
             writer.close()
             return
@@ -37,11 +41,13 @@ class Balancer:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # First of all: this may be broken off while it waits, and nobody else would close them.
+            for each in (writer, behind[1]):
+                each.close()
             for way in ways:
                 way.cancel()
             await asyncio.wait(ways)
             for each in (writer, behind[1]):
-                each.close()
                 with contextlib.suppress(OSError):
                     await each.wait_closed()
 
@@ -80,6 +86,8 @@ async def open_balancer(ports: Sequence[int]) -> AsyncIterator[Balancer]:
         yield balancer
     finally:
         server.close()
+        # Whoever was let in just now is being served by then, and so let go again.
+        await asyncio.sleep(0.05)
         left = set(served)
         for task in left:
             task.cancel()

@@ -53,7 +53,11 @@ class Proxy:
         if self._closed.is_set():
             writer.close()
             return
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except BaseException:
+            writer.close()
+            raise
         muted = asyncio.Event()
         forth = asyncio.create_task(self._forth(reader, writer, server_writer, muted))
         back = asyncio.create_task(self._back(server_reader, writer, muted))
@@ -61,11 +65,13 @@ class Proxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # First of all: this may be broken off while it waits, and nobody else would close them.
+            for each in (writer, server_writer):
+                each.close()
             for way in ways:
                 way.cancel()
             await asyncio.wait(ways)
             for each in (writer, server_writer):
-                each.close()
                 with contextlib.suppress(OSError):
                     await each.wait_closed()
 
@@ -121,6 +127,8 @@ async def open_proxy(server_port: int) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         server.close()
+        # Whoever was let in just now is being served by then, and so let go again.
+        await asyncio.sleep(0.05)
         for task in served:
             task.cancel()
         if served:
