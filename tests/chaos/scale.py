@@ -21,7 +21,7 @@ class Scale:
     tasks: int = 150
     prompts: int = 10
     callers: int = 16
-    harm_every_s: float = 1.5
+    harm_every_s: float = 0.8
     budget_every: int = 4
     clips_in_budget: int = 5
     database_away_s: float = 0.0
